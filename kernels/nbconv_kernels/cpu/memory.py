@@ -1,0 +1,41 @@
+"""Arrays of the CPU backend: NumPy, with 4-D activations in channels-last memory under an NCHW-shaped view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def check_float(op: str, *arrays: Array | None) -> np.dtype[Any]:
+    """The arrays' common dtype, float32 or float64.
+
+    Raises:
+        TypeError: for any other dtype, or when the arrays differ in it.
+    """
+    dtype = None
+    for array in arrays:
+        if array is None:
+            continue
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{op}: expected NumPy arrays, got {type(array).__name__}")
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{op}: expected float32 or float64, got {array.dtype}")
+        if dtype is not None and array.dtype != dtype:
+            raise TypeError(f"{op}: expected arrays of one dtype, got {dtype} and {array.dtype}")
+        dtype = array.dtype
+    if dtype is None:
+        raise TypeError(f"{op}: expected at least one array")
+    return dtype
+
+
+def empty_nchw(n: int, c: int, h: int, w: int, dtype: Any) -> Array:
+    """An uninitialised (N, C, H, W) view of fresh channels-last memory."""
+    return np.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def nhwc(x: Array) -> Array:
+    """The C-contiguous (N, H, W, C) array of an (N, C, H, W) one: a view where memory is channels-last already."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
