@@ -1,0 +1,80 @@
+"""Reading an image file into a model's input."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from nbconv.data.resize import resize_bilinear
+from nbconv.errors import DataError
+from nbconv.typing import Array
+
+_GRID = 8  # the digits were scanned to 8 x 8 blocks
+_LARGEST_SIDE = 20_000  # pixels; keeps a wrong or hostile file from filling the memory
+
+
+def read_digit(path: str | os.PathLike[str], size: int, *, invert: bool | None = None) -> Array:
+    """A picture of one digit as float32 (1, 1, size, size), prepared as the embedded digits were.
+
+    The picture is turned to greyscale in [0, 1] with bright ink on a dark ground, padded to a square,
+    averaged to 8 x 8 blocks and then resized bilinearly, as ``digits(size)`` does. Transparent pixels count
+    as white.
+
+    Args:
+        path: an image file that Pillow can read.
+        size: height and width of the result.
+        invert: whether to swap dark and bright first. None does so when the picture's border is bright (ink
+            on paper).
+
+    Raises:
+        DataError: when the file is no image that Pillow can read, or Pillow is not installed.
+        OSError: when the file cannot be opened.
+    """
+    grey = _read_grey(path)
+    height, width = grey.shape
+    if invert is None:
+        border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+        invert = float(np.median(border)) > 0.5
+    if invert:
+        grey = 1 - grey
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.zeros((side, side), np.float32)
+    square[top : top + height, left : left + width] = grey
+    weights = _box_weights(side)
+    return resize_bilinear((weights @ square @ weights.T)[np.newaxis, np.newaxis], size)
+
+
+def _read_grey(path: str | os.PathLike[str]) -> Array:
+    """The picture at ``path`` as float32 (H, W), 0 black to 1 white."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise DataError('reading images needs Pillow: pip install "nbconv[data]"') from None
+    try:
+        with Image.open(path) as picture:
+            if max(picture.size) > _LARGEST_SIDE:
+                raise DataError(f"{path}: {picture.width} x {picture.height} pixels are too many")
+            if picture.has_transparency_data:
+                white = Image.new("RGBA", picture.size, "white")
+                white.alpha_composite(picture.convert("RGBA"))
+                return np.asarray(white.convert("L"), np.float32) / np.float32(255)
+            if picture.mode.startswith("I"):  # 16 bits: convert("L") would clip, not scale
+                return np.asarray(picture, np.float32) / np.float32(65535)
+            return np.asarray(picture.convert("L"), np.float32) / np.float32(255)
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not an image that Pillow can read") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(f"{path}: a damaged image: {error}") from None
+
+
+def _box_weights(side: int) -> Array:
+    """The (8, side) matrix that averages ``side`` pixels to 8 blocks, counting cut pixels in part."""
+    edges = np.arange(_GRID + 1) * (side / _GRID)
+    pixel = np.arange(side)
+    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    weights: Array = (np.clip(overlap, 0, None) / (side / _GRID)).astype(np.float32)
+    return weights
