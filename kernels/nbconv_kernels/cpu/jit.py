@@ -79,7 +79,9 @@ def parallel_for(typing_context: Any, body: Any, n_tasks: Any, n_threads: Any, a
         with cgutils.for_range(inner, inner.load(callback.args[1]), intp=_INT64) as loop:
             task = inner.add(first, loop.index)
             fields = [inner.extract_value(unpacked, i) for i in range(len(args.types))]
-            status, _ = context.call_conv.call_function(inner, target, types.none, body_types, [task, *fields])
+            status, _ = context.call_conv.call_function(
+                inner, target, types.none, body_types, [task, *fields]
+            )
             with cgutils.if_unlikely(inner, status.is_error):
                 inner.store(ir.Constant(_INT32, 1), failed)
         inner.ret_void()
@@ -92,9 +94,7 @@ def parallel_for(typing_context: Any, body: Any, n_tasks: Any, n_threads: Any, a
         base = cgutils.alloca_once_value(builder, ir.Constant(_BYTES, None))
         extent = cgutils.alloca_once_value(builder, task_count)
         step = cgutils.alloca_once_value(builder, ir.Constant(_INT64, 1))
-        pool_type = ir.FunctionType(
-            ir.VoidType(), [_BYTES, *callback_type.args, _INT64, _INT64, _INT32]
-        )
+        pool_type = ir.FunctionType(ir.VoidType(), [_BYTES, *callback_type.args, _INT64, _INT64, _INT32])
         pool = cgutils.get_or_insert_function(module, pool_type, "numba_parallel_for")
         # An atomic comparison tells the optimiser nothing about which branch is likely, and none is needed:
         # one task or one thread runs here, without waking the pool.
@@ -111,7 +111,9 @@ def parallel_for(typing_context: Any, body: Any, n_tasks: Any, n_threads: Any, a
                 entry = builder.bitcast(callback, _BYTES)
                 builder.call(pool, [entry, base, extent, step, data, zero, one, threads])
         with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, builder.load(failed))):
-            context.call_conv.return_user_exc(builder, MemoryError, ("a kernel could not allocate its scratch",))
+            context.call_conv.return_user_exc(
+                builder, MemoryError, ("a kernel could not allocate its scratch",)
+            )
         return context.get_dummy_value()
 
     return types.void(body, n_tasks, n_threads, args), codegen

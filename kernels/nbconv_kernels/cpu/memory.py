@@ -39,3 +39,11 @@ def empty_nchw(n: int, c: int, h: int, w: int, dtype: Any) -> Array:
 def nhwc(x: Array) -> Array:
     """The C-contiguous (N, H, W, C) array of an (N, C, H, W) one: a view where memory is channels-last already."""
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+def aligned_empty(size: int, dtype: Any) -> Array:
+    """An uninitialised 1-D array that starts on a cache line, so that no vector of it crosses one."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.empty(size + 64 // itemsize, dtype)
+    skip = -raw.__array_interface__["data"][0] % 64 // itemsize
+    return raw[skip : skip + size]

@@ -68,7 +68,9 @@ def _select() -> Simd:
     if forced.bytes > best.bytes:
         raise ValueError(f"NBCONV_SIMD={name}: this CPU offers {best.name} at the most")
     if forced is not best and not numba.config.CPU_NAME:
-        numba.config.CPU_NAME = _TARGET_CPU[name] if llvm.get_process_triple().startswith("x86") else "generic"
+        numba.config.CPU_NAME = (
+            _TARGET_CPU[name] if llvm.get_process_triple().startswith("x86") else "generic"
+        )
         numba.config.CPU_FEATURES = ""
     return forced
 

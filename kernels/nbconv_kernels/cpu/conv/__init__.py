@@ -1,0 +1,104 @@
+"""Two-dimensional convolution and its gradients on the CPU.
+
+Depthwise convolutions have loops of their own (``depthwise``); every other one is a matrix product that reads the
+pixels in place (``direct``, on top of ``implicit_gemm`` and ``weight_gradient``).
+"""
+
+from __future__ import annotations
+
+from nbconv_kernels.cpu.conv import depthwise, direct
+from nbconv_kernels.cpu.memory import Array, check_float, nhwc
+from nbconv_kernels.cpu.reduction import sum_over_pixels
+from nbconv_kernels.geometry import Conv2dGeometry, PaddingLike, PairLike, conv2d_geometry
+
+__all__ = ["conv2d", "conv2d_backward_bias", "conv2d_backward_input", "conv2d_backward_weight"]
+
+
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    dilation: PairLike = 1,
+    groups: int = 1,
+) -> Array:
+    """Cross-correlation of (N, C, H, W) with weights (out, C / groups, kh, kw), plus a bias (out,).
+
+    Returns:
+        (N, out, P, Q).
+
+    Raises:
+        TypeError: for dtypes other than float32 or float64, or mixed ones.
+        ValueError: for shapes and arguments that do not go together.
+    """
+    check_float("conv2d", x, weight, bias)
+    geometry = conv2d_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
+    if bias is not None and bias.shape != (geometry.k,):
+        raise ValueError(f"conv2d: expected a bias of shape ({geometry.k},), got {bias.shape}")
+    return _algorithm(geometry).forward(nhwc(x), weight, bias, geometry)
+
+
+def conv2d_backward_input(
+    dy: Array,
+    weight: Array,
+    input_shape: tuple[int, ...],
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    dilation: PairLike = 1,
+    groups: int = 1,
+) -> Array:
+    """Gradient of the input, (N, C, H, W) = ``input_shape``, from that of the output, (N, out, P, Q).
+
+    Raises:
+        TypeError: for dtypes other than float32 or float64, or mixed ones.
+        ValueError: for shapes and arguments that do not go together.
+    """
+    check_float("conv2d_backward_input", dy, weight)
+    geometry = conv2d_geometry(input_shape, weight.shape, stride, padding, dilation, groups)
+    _check_gradient("conv2d_backward_input", dy, geometry)
+    return _algorithm(geometry).backward_input(nhwc(dy), weight, geometry)
+
+
+def conv2d_backward_weight(
+    dy: Array,
+    x: Array,
+    weight_shape: tuple[int, ...],
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    dilation: PairLike = 1,
+    groups: int = 1,
+) -> Array:
+    """Gradient of the weights, (out, C / groups, kh, kw) = ``weight_shape``, C-contiguous.
+
+    Raises:
+        TypeError: for dtypes other than float32 or float64, or mixed ones.
+        ValueError: for shapes and arguments that do not go together.
+    """
+    check_float("conv2d_backward_weight", dy, x)
+    geometry = conv2d_geometry(x.shape, weight_shape, stride, padding, dilation, groups)
+    _check_gradient("conv2d_backward_weight", dy, geometry)
+    return _algorithm(geometry).backward_weight(nhwc(dy), nhwc(x), geometry)
+
+
+def conv2d_backward_bias(dy: Array) -> Array:
+    """Gradient of the bias, (out,): the sum of ``dy`` (N, out, P, Q) over images and pixels.
+
+    Raises:
+        TypeError: for dtypes other than float32 or float64.
+        ValueError: for an array that is not 4-D.
+    """
+    check_float("conv2d_backward_bias", dy)
+    if dy.ndim != 4:
+        raise ValueError(f"conv2d_backward_bias: expected dy of shape (N, C, H, W), got {dy.shape}")
+    return sum_over_pixels(nhwc(dy).reshape(-1, dy.shape[1]))
+
+
+def _algorithm(geometry: Conv2dGeometry):  # type: ignore[no-untyped-def]
+    """The module that computes this convolution: ``forward``, ``backward_input``, ``backward_weight``."""
+    return depthwise if depthwise.suits(geometry) else direct
+
+
+def _check_gradient(op: str, dy: Array, geometry: Conv2dGeometry) -> None:
+    if dy.shape != geometry.output_shape:
+        raise ValueError(f"{op}: expected dy of shape {geometry.output_shape}, got {dy.shape}")

@@ -1,0 +1,149 @@
+"""Depthwise convolution: every channel has filters of its own, ``multiplier`` of them.
+
+    y[n, p, q, c * multiplier + m] = bias + sum over r, s of x[n, y(p, r), x(q, s), c] * w[c * multiplier + m, r, s]
+
+There is nothing to reuse across channels, so this is no matrix product: a sweep over memory with vectors over
+channels, the weights transposed to (r, s, channel) first. Limit: memory bandwidth, at nine multiply-adds for each
+output of a 3 x 3 kernel. Only multiplier 1 is handled here; others are rare and go the general way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.memory import Array
+from nbconv_kernels.geometry import Conv2dGeometry
+
+
+def suits(g: Conv2dGeometry) -> bool:
+    """Whether this convolution has one filter for each channel."""
+    return g.groups == g.c == g.k and g.groups > 1
+
+
+@kernel
+def _forward_task(task, n_tasks, x, weight, bias, strides, y):  # type: ignore[no-untyped-def]
+    stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w = strides
+    n, h, w, c = x.shape
+    _, p_size, q_size, _ = y.shape
+    r_size, s_size, _ = weight.shape
+    for line in range(n * p_size * task // n_tasks, n * p_size * (task + 1) // n_tasks):
+        image = line // p_size
+        p = line - image * p_size
+        for q in range(q_size):
+            out = y[image, p, q]
+            out[:] = bias
+            for r in range(r_size):
+                from_y = p * stride_h - pad_top + r * dilation_h
+                if from_y < 0 or from_y >= h:
+                    continue
+                for s in range(s_size):
+                    from_x = q * stride_w - pad_left + s * dilation_w
+                    if from_x < 0 or from_x >= w:
+                        continue
+                    for channel in range(c):
+                        out[channel] += x[image, from_y, from_x, channel] * weight[r, s, channel]
+
+
+@kernel
+def _forward(x, weight, bias, strides, y, n_tasks):  # type: ignore[no-untyped-def]
+    parallel_for(_forward_task, n_tasks, n_tasks, (n_tasks, x, weight, bias, strides, y))
+
+
+@kernel
+def _backward_input_task(task, n_tasks, dy, weight, strides, dx):  # type: ignore[no-untyped-def]
+    stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w = strides
+    n, h, w, c = dx.shape
+    _, p_size, q_size, _ = dy.shape
+    r_size, s_size, _ = weight.shape
+    for line in range(n * h * task // n_tasks, n * h * (task + 1) // n_tasks):
+        image = line // h
+        y = line - image * h
+        for x in range(w):
+            out = dx[image, y, x]
+            out[:] = 0
+            for r in range(r_size):
+                p = y + pad_top - r * dilation_h
+                if p < 0 or p % stride_h != 0 or p // stride_h >= p_size:
+                    continue
+                for s in range(s_size):
+                    q = x + pad_left - s * dilation_w
+                    if q < 0 or q % stride_w != 0 or q // stride_w >= q_size:
+                        continue
+                    row = dy[image, p // stride_h, q // stride_w]
+                    for channel in range(c):
+                        out[channel] += row[channel] * weight[r, s, channel]
+
+
+@kernel
+def _backward_input(dy, weight, strides, dx, n_tasks):  # type: ignore[no-untyped-def]
+    parallel_for(_backward_input_task, n_tasks, n_tasks, (n_tasks, dy, weight, strides, dx))
+
+
+@kernel
+def _backward_weight_task(task, n_tasks, dy, x, strides, partial):  # type: ignore[no-untyped-def]
+    stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w = strides
+    n, h, w, c = x.shape
+    _, p_size, q_size, _ = dy.shape
+    _, r_size, s_size, _ = partial.shape
+    total = partial[task]
+    total[:] = 0
+    line_sum = np.empty((r_size, s_size, c), x.dtype)
+    for line in range(n * p_size * task // n_tasks, n * p_size * (task + 1) // n_tasks):
+        image = line // p_size
+        p = line - image * p_size
+        line_sum[:] = 0
+        for r in range(r_size):
+            from_y = p * stride_h - pad_top + r * dilation_h
+            if from_y < 0 or from_y >= h:
+                continue
+            for q in range(q_size):
+                for s in range(s_size):
+                    from_x = q * stride_w - pad_left + s * dilation_w
+                    if from_x < 0 or from_x >= w:
+                        continue
+                    for channel in range(c):
+                        line_sum[r, s, channel] += (
+                            dy[image, p, q, channel] * x[image, from_y, from_x, channel]
+                        )
+        for r in range(r_size):
+            for s in range(s_size):
+                for channel in range(c):
+                    total[r, s, channel] += line_sum[r, s, channel]
+
+
+@kernel
+def _backward_weight(dy, x, strides, partial, n_tasks):  # type: ignore[no-untyped-def]
+    parallel_for(_backward_weight_task, n_tasks, n_tasks, (n_tasks, dy, x, strides, partial))
+    for task in range(1, n_tasks):
+        partial[0] += partial[task]
+
+
+def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> Array:
+    """(N, H, W, C), (C, 1, R, S), (C,) -> (N, C, P, Q) in channels-last memory."""
+    y = np.empty((g.n, g.p, g.q, g.k), x.dtype)
+    start = np.zeros(g.k, x.dtype) if bias is None else np.ascontiguousarray(bias)
+    _forward(x, _by_channel(weight), start, _strides(g), y, num_threads())
+    return y.transpose(0, 3, 1, 2)
+
+
+def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
+    """(N, P, Q, C), (C, 1, R, S) -> (N, C, H, W) in channels-last memory."""
+    dx = np.empty((g.n, g.h, g.w, g.c), dy.dtype)
+    _backward_input(dy, _by_channel(weight), _strides(g), dx, num_threads())
+    return dx.transpose(0, 3, 1, 2)
+
+
+def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
+    """(N, P, Q, C), (N, H, W, C) -> (C, 1, R, S)."""
+    partial = np.empty((num_threads(), g.r, g.s, g.c), x.dtype)
+    _backward_weight(dy, x, _strides(g), partial, len(partial))
+    return np.ascontiguousarray(partial[0].transpose(2, 0, 1)).reshape(g.weight_shape)
+
+
+def _by_channel(weight: Array) -> Array:
+    return np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0))
+
+
+def _strides(g: Conv2dGeometry) -> tuple[int, int, int, int, int, int]:
+    return g.stride_h, g.stride_w, g.pad_top, g.pad_left, g.dilation_h, g.dilation_w
