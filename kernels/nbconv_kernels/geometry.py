@@ -109,6 +109,15 @@ def pair(value: object, name: str) -> Pair:
         raise ValueError(f"{name} must be an integer or a pair of integers, got {value!r}") from None
 
 
+def nchw(shape: Sequence[int]) -> Shape:
+    """``shape`` as the (N, C, H, W) of an input: N may be 0.
+
+    Raises:
+        ValueError: for a wrong rank or a size that is not positive.
+    """
+    return _shape4(shape, "an input", "(N, C, H, W)")
+
+
 def span(kernel: int, dilation: int = 1) -> int:
     """Input elements from the first to the last tap of a kernel: dilation * (kernel - 1) + 1."""
     return dilation * (kernel - 1) + 1
@@ -234,7 +243,7 @@ def adaptive_output_size(input_shape: Sequence[int], output_size: int | Sequence
     Raises:
         ValueError: for a wrong rank or a size that is not positive.
     """
-    _, _, h, w = _shape4(input_shape, "an input", "(N, C, H, W)")
+    _, _, h, w = nchw(input_shape)
     given = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size,) * 2
     if len(given) == 2:
         given = tuple(size if wanted is None else wanted for size, wanted in zip((h, w), given, strict=True))
@@ -266,7 +275,7 @@ def _conv2d_geometry(
     dilation: PairLike,
     groups: int,
 ) -> Conv2dGeometry:
-    n, c, h, w = _shape4(input_shape, "an input", "(N, C, H, W)")
+    n, c, h, w = nchw(input_shape)
     k, c_group, r, s = _shape4(weight_shape, "a weight", "(out, in / groups, kernel height, kernel width)")
     try:
         groups = _integer(groups)
@@ -297,7 +306,7 @@ def _pool2d_geometry(
     dilation: PairLike,
     ceil_mode: bool,
 ) -> Pool2dGeometry:
-    n, c, h, w = _shape4(input_shape, "an input", "(N, C, H, W)")
+    n, c, h, w = nchw(input_shape)
     kernel = pair(kernel_size, "kernel_size")
     if isinstance(padding, str):
         raise ValueError(f"padding of a pooling must be integers, got {padding!r}")

@@ -1,0 +1,109 @@
+"""The reference backend: every op in plain NumPy, written to be read. It defines what the others compute.
+
+Arrays are NumPy, float32 or float64, and the arithmetic is done in the dtype given: float64 arguments make an
+oracle. Results with four axes are channels-last under an (N, C, H, W) view. NaN and infinity propagate as in
+PyTorch, without warnings.
+"""
+
+from nbconv_kernels.reference.activation import (
+    elu,
+    elu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
+from nbconv_kernels.reference.conv import (
+    conv2d,
+    conv2d_backward_bias,
+    conv2d_backward_input,
+    conv2d_backward_weight,
+)
+from nbconv_kernels.reference.dense import (
+    dense,
+    dense_backward_bias,
+    dense_backward_input,
+    dense_backward_weight,
+    matmul,
+)
+from nbconv_kernels.reference.dropout import dropout
+from nbconv_kernels.reference.layout import (
+    accumulate,
+    add,
+    asarray,
+    channels_last,
+    flatten,
+    to_numpy,
+    unflatten,
+)
+from nbconv_kernels.reference.loss import cross_entropy, mse_loss
+from nbconv_kernels.reference.norm import (
+    batch_norm2d,
+    batch_norm2d_backward,
+    batch_norm2d_inference_backward,
+    batch_norm2d_statistics,
+)
+from nbconv_kernels.reference.optim import adam_step, sgd_step
+from nbconv_kernels.reference.pool import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
+
+name = "reference"
+
+__all__ = [
+    "accumulate",
+    "adam_step",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "add",
+    "asarray",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm2d",
+    "batch_norm2d_backward",
+    "batch_norm2d_inference_backward",
+    "batch_norm2d_statistics",
+    "channels_last",
+    "conv2d",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "cross_entropy",
+    "dense",
+    "dense_backward_bias",
+    "dense_backward_input",
+    "dense_backward_weight",
+    "dropout",
+    "elu",
+    "elu_backward",
+    "flatten",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "matmul",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "mse_loss",
+    "name",
+    "relu",
+    "relu_backward",
+    "sgd_step",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
+    "to_numpy",
+    "unflatten",
+]

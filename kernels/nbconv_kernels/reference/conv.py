@@ -1,0 +1,130 @@
+"""Convolution (cross-correlation, as everywhere in deep learning) and its gradients.
+
+    y[n, k, p, q] = bias[k] + sum over c, r, s of weight[k, c, r, s] * x[n, c, h, w]
+    where h = p * stride - pad + r * dilation, w = q * stride - pad + s * dilation
+
+with zeros outside the input. With groups, output channel k sees only the input channels of its own group.
+Each function below adds up one kernel tap (r, s) at a time: for a fixed tap, convolution is a matrix product
+over channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from nbconv_kernels.geometry import Conv2dGeometry, PaddingLike, PairLike, conv2d_geometry
+from nbconv_kernels.reference.memory import Array, check_float, check_rank, check_shape, laid_out, quiet
+from nbconv_kernels.reference.windows import pad, taps, unpad
+
+
+@quiet
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    dilation: PairLike = 1,
+    groups: int = 1,
+) -> Array:
+    """Convolve x (N, C, H, W) with weight (out, C / groups, kh, kw) and add bias (out,).
+
+    Padding is an integer, (h, w), ((top, bottom), (left, right)), "same" or "valid".
+
+    Returns:
+        (N, out, P, Q), channels-last.
+
+    Raises:
+        ValueError: if shapes and arguments do not fit.
+        TypeError: if the arrays are not all float32 or all float64.
+    """
+    dtype = check_float("conv2d", x, weight, bias)
+    g = conv2d_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
+    check_shape("conv2d", "a bias", bias, (g.k,))
+    padded = pad(x, g)
+    y = np.zeros(g.output_shape, dtype)
+    for r, s, (rows, columns) in taps(g):
+        for inputs, outputs in _groups(g):
+            window = padded[:, inputs, rows, columns]
+            y[:, outputs] += np.einsum("ncpq,kc->nkpq", window, weight[outputs, :, r, s], optimize=True)
+    if bias is not None:
+        y += bias[:, None, None]
+    return laid_out(y)
+
+
+@quiet
+def conv2d_backward_input(
+    dy: Array,
+    weight: Array,
+    input_shape: tuple[int, int, int, int],
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    dilation: PairLike = 1,
+    groups: int = 1,
+) -> Array:
+    """The gradient of ``conv2d`` with respect to x: each tap's products go back to where they were read.
+
+    Returns:
+        dx of ``input_shape``, channels-last.
+
+    Raises:
+        ValueError: if shapes and arguments do not fit.
+        TypeError: if the arrays are not all float32 or all float64.
+    """
+    check_float("conv2d_backward_input", dy, weight)
+    g = conv2d_geometry(input_shape, weight.shape, stride, padding, dilation, groups)
+    check_shape("conv2d_backward_input", "dy", dy, g.output_shape)
+    padded = pad(np.zeros(g.input_shape, dy.dtype), g)
+    for r, s, (rows, columns) in taps(g):
+        for inputs, outputs in _groups(g):
+            products = np.einsum("nkpq,kc->ncpq", dy[:, outputs], weight[outputs, :, r, s], optimize=True)
+            padded[:, inputs, rows, columns] += products
+    return laid_out(unpad(padded, g))
+
+
+@quiet
+def conv2d_backward_weight(
+    dy: Array,
+    x: Array,
+    weight_shape: tuple[int, int, int, int],
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    dilation: PairLike = 1,
+    groups: int = 1,
+) -> Array:
+    """The gradient of ``conv2d`` with respect to the weights: a sum over batch and positions.
+
+    Returns:
+        dweight of ``weight_shape``, C-contiguous.
+
+    Raises:
+        ValueError: if shapes and arguments do not fit.
+        TypeError: if the arrays are not all float32 or all float64.
+    """
+    check_float("conv2d_backward_weight", dy, x)
+    g = conv2d_geometry(x.shape, weight_shape, stride, padding, dilation, groups)
+    check_shape("conv2d_backward_weight", "dy", dy, g.output_shape)
+    padded = pad(x, g)
+    dweight = np.zeros(g.weight_shape, x.dtype)
+    for r, s, (rows, columns) in taps(g):
+        for inputs, outputs in _groups(g):
+            window = padded[:, inputs, rows, columns]
+            dweight[outputs, :, r, s] = np.einsum("nkpq,ncpq->kc", dy[:, outputs], window, optimize=True)
+    return dweight
+
+
+@quiet
+def conv2d_backward_bias(dy: Array) -> Array:
+    """The gradient of ``conv2d`` with respect to the bias: dy (N, C, P, Q) summed to (C,)."""
+    check_float("conv2d_backward_bias", dy)
+    check_rank("conv2d_backward_bias", "dy", dy, "(N, C, P, Q)")
+    return dy.sum(axis=(0, 2, 3))
+
+
+def _groups(g: Conv2dGeometry) -> Iterator[tuple[slice, slice]]:
+    """The input and output channels of each group."""
+    c, k = g.c // g.groups, g.k // g.groups
+    for group in range(g.groups):
+        yield slice(group * c, (group + 1) * c), slice(group * k, (group + 1) * k)
