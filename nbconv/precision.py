@@ -1,0 +1,27 @@
+"""How exactly matrix products and convolutions in float32 are computed, as PyTorch names it."""
+
+from __future__ import annotations
+
+_LEVELS = ("highest", "high", "medium")
+_level = "high"
+
+
+def set_precision(level: str) -> None:
+    """Choose between exactness and speed.
+
+    "highest" takes float32 and the direct algorithms, "high" (the default) also faster algorithms that round
+    a little more, "medium" also shorter number formats. A level allows, it does not demand: the CPU kernels
+    have direct float32 algorithms only, so far.
+
+    Raises:
+        ValueError: for another level.
+    """
+    global _level
+    if level not in _LEVELS:
+        raise ValueError(f"precision must be one of {', '.join(map(repr, _LEVELS))}, got {level!r}")
+    _level = level
+
+
+def get_precision() -> str:
+    """The level in force."""
+    return _level
