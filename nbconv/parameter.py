@@ -1,0 +1,114 @@
+"""A trainable array, drawn when it is first looked at."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from nbconv import backends
+from nbconv.initializers import Initializer
+from nbconv.typing import Array, DType, Shape
+
+# One lock for all: it is held only while a parameter is drawn, once in its life.
+_DRAWING = threading.Lock()
+
+
+class Parameter:
+    """An array that is trained, and its gradient.
+
+    The values are drawn at the first access of ``data``: from the stream that a seeded model has assigned, or
+    from fresh entropy. Thus a model that is loaded from a file draws nothing, and the values of a parameter
+    depend on the seed and its place in the model, not on who was asked first.
+
+    Attributes:
+        shape: fixed for life.
+        init: gives the first values.
+        grad: None until the first backward pass, which later ones add to; set it to None to start again.
+        requires_grad: False freezes the parameter; no work is done for its gradient.
+        stream: (seed, index), where the values are drawn from, or None.
+        backend: where the array lives.
+        dtype: float32 or float64.
+    """
+
+    __slots__ = ("_data", "backend", "dtype", "grad", "init", "requires_grad", "shape", "stream")
+
+    def __init__(self, shape: Shape, init: Initializer, *, requires_grad: bool = True) -> None:
+        self.shape = tuple(shape)
+        self.init = init
+        self.requires_grad = requires_grad
+        self.grad: Array | None = None
+        self.stream: tuple[int, int] | None = None
+        self.backend = "cpu"
+        self.dtype: DType = np.dtype(np.float32)
+        self._data: Array | None = None
+
+    @property
+    def data(self) -> Array:
+        """The values, C-contiguous. Assigning copies; a wrong shape raises ValueError."""
+        data = self._data
+        return self._draw() if data is None else data
+
+    @data.setter
+    def data(self, value: npt.ArrayLike) -> None:
+        array = np.array(value, self.dtype, order="C")
+        if array.shape != self.shape:
+            raise ValueError(f"expected values of shape {self.shape}, got shape {array.shape}")
+        self._data = self._on_backend(array)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the values exist yet."""
+        return self._data is not None
+
+    def numpy(self) -> Array:
+        """The values as a NumPy array; on the CPU backends the array itself, no copy."""
+        data = self.data
+        return data if isinstance(data, np.ndarray) else np.asarray(backends.get(self.backend).to_numpy(data))
+
+    def accumulate(self, gradient: Array) -> None:
+        """Add to ``grad``. The array becomes the parameter's own if there was none."""
+        if self.grad is None:
+            self.grad = gradient
+        else:
+            backends.get(self.backend).accumulate(self.grad, gradient)
+
+    def to(self, backend: str, dtype: DType) -> None:
+        """Move values and gradient to a backend and a dtype."""
+        if backend == self.backend and dtype == self.dtype:
+            return
+        data = None if self._data is None else self.numpy()
+        grad = None if self.grad is None else self._off_backend(self.grad)
+        self.backend, self.dtype = backend, dtype
+        self._data = None if data is None else self._on_backend(np.asarray(data, dtype))
+        self.grad = None if grad is None else self._on_backend(np.asarray(grad, dtype))
+
+    def __repr__(self) -> str:
+        frozen = "" if self.requires_grad else ", requires_grad=False"
+        return f"Parameter(shape={self.shape}, dtype={self.dtype}{frozen})"
+
+    def _draw(self) -> Array:
+        with _DRAWING:
+            if self._data is None:
+                rng = np.random.default_rng(self.stream)
+                values = np.array(self.init(self.shape, rng), self.dtype, order="C")
+                if values.shape != self.shape:
+                    raise ValueError(f"an initializer gave shape {values.shape}, expected {self.shape}")
+                self._data = self._on_backend(values)
+            return self._data
+
+    def _on_backend(self, array: Array) -> Array:
+        if self.backend in backends.NUMPY_BACKENDS:
+            return array
+        moved: Array = backends.get(self.backend).asarray(array)
+        return moved
+
+    def _off_backend(self, array: Array) -> Array:
+        return np.asarray(backends.get(self.backend).to_numpy(array))
