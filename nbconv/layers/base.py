@@ -1,0 +1,276 @@
+"""What every layer is: parameters, a forward pass that hands back its own backward pass, and checks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from types import ModuleType
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from nbconv import backends
+from nbconv.errors import DTypeError, LayerError
+from nbconv.layers import state
+from nbconv.parameter import Parameter
+from nbconv.typing import Array, Backprop, DType, Shape
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_SHAPES_REMEMBERED = 256
+
+
+class Traced(NamedTuple):
+    """One layer of a model as an input passes through it."""
+
+    position: str
+    layer: Layer
+    input_shape: Shape
+    output_shape: Shape
+
+
+class Layer:
+    """Base of all layers.
+
+    A layer of one's own defines :meth:`forward` and :meth:`output_shape`, and stores every argument of its
+    constructor under the argument's name: that is how ``repr`` and checkpoints know them. Parameters and
+    inner layers are found among the attributes.
+
+    Attributes:
+        backend: name of the backend that computes.
+        dtype: float32 or float64, of parameters and activations.
+        buffer_names: attributes that belong to the state but are not trained.
+    """
+
+    buffer_names: ClassVar[tuple[str, ...]] = ()
+    backend: str = "cpu"
+    dtype: DType = np.dtype(np.float32)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        state.LAYER_CLASSES[state.class_key(cls)] = cls
+
+    # The passes
+
+    def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        """Compute the output, and the function that takes the gradient back.
+
+        Args:
+            x: an array of the layer's backend and dtype.
+            training: whether to use batch statistics, drop units and the like.
+            input_grad: whether the gradient of ``x`` will be wanted.
+
+        Returns:
+            (y, backprop): ``backprop(dy)`` adds to ``grad`` of the parameters that require it and returns the
+            gradient of ``x``, or None unless ``input_grad``. It holds what the backward pass needs, so it may
+            be called once, and forgetting it frees that memory.
+
+        Raises:
+            LayerError: if the shape does not fit.
+            DTypeError: if the dtype is not the layer's.
+        """
+        raise NotImplementedError
+
+    def infer(self, x: Array) -> Array:
+        """The output in evaluation mode, when no gradient will be wanted."""
+        return self.forward(x, training=False, input_grad=False)[0]
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """The output in evaluation mode, of anything that is or can become an array of floating point."""
+        return self.infer(self.prepare(x))
+
+    def prepare(self, x: npt.ArrayLike) -> Array:
+        """``x`` as an array of this layer's backend, dtype and memory layout; no copy if it is one already.
+
+        Raises:
+            DTypeError: for integers and other types that are not floating point.
+        """
+        array: Array = x if type(x) is np.ndarray else self.ops.asarray(x)
+        if array.dtype != self.dtype:
+            if array.dtype.kind != "f":
+                hint = "; images of 0 to 255 are best divided by 255" if array.dtype.kind in "iu" else ""
+                raise self._wrong_dtype(array, "floating point numbers", hint)
+            array = array.astype(self.dtype)
+        if array.ndim == 4:
+            array = self.ops.channels_last(array)
+        return array
+
+    # Shapes
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape, batch included, that an input of ``input_shape`` gives.
+
+        Raises:
+            LayerError: if the layer cannot take such an input.
+        """
+        raise NotImplementedError
+
+    def macs(self, input_shape: Shape) -> int:
+        """Multiply-adds of the forward pass, counted as is usual: convolutions and dense layers only."""
+        return 0
+
+    def trace(self, input_shape: Shape, position: str = "") -> Iterator[Traced]:
+        """The layers without inner layers, in the order an input meets them.
+
+        Raises:
+            LayerError: if some layer cannot take what reaches it.
+        """
+        yield Traced(position, self, input_shape, self.output_shape(input_shape))
+
+    def check(self, x: Array) -> None:
+        """Raise LayerError or DTypeError unless ``x`` fits. A shape that has passed is not examined again."""
+        if x.shape not in self._accepted:
+            self.output_shape(x.shape)
+            if len(self._accepted) >= _SHAPES_REMEMBERED:
+                self._accepted.clear()
+            self._accepted.add(x.shape)
+        if x.dtype != self.dtype:
+            raise self._wrong_dtype(x, str(self.dtype))
+
+    def error(self, message: str) -> LayerError:
+        """A LayerError that names this layer."""
+        return LayerError(message, type(self).__name__)
+
+    # Parameters and state
+
+    def children(self) -> dict[str, Layer]:
+        """The layers directly inside this one, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """("0.weight", parameter) for every parameter in here, each once even if layers share it."""
+        seen: set[int] = set()
+        for name, layer in self.named_layers(prefix):
+            for own, value in vars(layer).items():
+                if isinstance(value, Parameter) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield (f"{name}.{own}" if name else own), value
+
+    def parameters(self) -> list[Parameter]:
+        """Every parameter in here, in the order of :meth:`named_parameters`."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """(position, layer) for this layer and all inside it, outer ones first."""
+        yield prefix, self
+        for name, child in self.children().items():
+            yield from child.named_layers(f"{prefix}.{name}" if prefix else name)
+
+    @property
+    def is_trainable(self) -> bool:
+        """Whether some parameter in here requires a gradient."""
+        return any(parameter.requires_grad for _, parameter in self.named_parameters())
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Freeze (False) or free (True) every parameter in here."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and buffers as NumPy arrays, with the keys of PyTorch's modules."""
+        return {key: np.array(value) for key, value in state.tensors(self).items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> state.UnmatchedKeys:
+        """Copy parameters and buffers in from arrays, or from a PyTorch state dict.
+
+        ``num_batches_tracked`` is passed over where the layer does not need it.
+
+        Args:
+            state_dict: key -> anything NumPy makes an array of.
+            strict: whether keys must match one for one; shapes must in any case.
+
+        Returns:
+            The keys that did not match, which are none if ``strict``.
+
+        Raises:
+            StateDictError: naming every key that is missing, unexpected or of a wrong shape. Nothing is
+                loaded then.
+        """
+        return state.load(self, state_dict, strict)
+
+    def to(self, backend: str | None = None, *, dtype: npt.DTypeLike | None = None) -> Self:
+        """Move parameters and buffers to another backend or dtype, in place.
+
+        Raises:
+            BackendUnavailable: if the backend cannot run here.
+            ValueError: for an unknown backend, or a dtype other than float32 and float64.
+        """
+        new_backend = self.backend if backend is None else backend
+        backends.check(new_backend)
+        new_dtype = self.dtype if dtype is None else np.dtype(dtype)
+        if new_dtype not in _DTYPES:
+            raise ValueError(f"dtype must be float32 or float64, got {new_dtype}")
+        for _, layer in self.named_layers():
+            for name in layer.buffer_names:
+                state.move_buffer(layer, name, new_backend, new_dtype)
+            layer.backend, layer.dtype = new_backend, new_dtype
+            vars(layer).pop("ops", None)
+        for parameter in self.parameters():
+            parameter.to(new_backend, new_dtype)
+        return self
+
+    # Description
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments. Initializers are left out: what they drew is in the state."""
+        values = {}
+        for name in inspect.signature(type(self)).parameters:
+            if name.endswith("_init"):
+                continue
+            value = getattr(self, name)
+            values[name] = value is not None if _is_switch(self, name, value) else value
+        return values
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """A new layer from what :meth:`config` gave."""
+        rest = [name for name, p in inspect.signature(cls).parameters.items() if p.kind is p.VAR_POSITIONAL]
+        positional = config.get(rest[0], ()) if rest else ()
+        return cls(*positional, **{key: value for key, value in config.items() if key not in rest})
+
+    def __repr__(self) -> str:
+        parts = []
+        config = self.config()
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            if name not in config:
+                continue
+            value = config[name]
+            if parameter.default is parameter.empty:
+                parts.append(_short(value))
+            elif value != parameter.default and _short(value) != _short(parameter.default):
+                parts.append(f"{name}={_short(value)}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    # Inner workings
+
+    @cached_property
+    def ops(self) -> ModuleType:
+        """The functions of the layer's backend."""
+        return backends.get(self.backend)
+
+    @cached_property
+    def _accepted(self) -> set[Shape]:
+        return set()
+
+    def _wrong_dtype(self, x: Array, expected: str, hint: str = "") -> DTypeError:
+        message = f"expected {expected}, got {x.dtype} in an input of shape {x.shape}{hint}"
+        return DTypeError(message, type(self).__name__)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A module cannot be copied or pickled; it is found again by name.
+        return {key: value for key, value in vars(self).items() if key != "ops"}
+
+
+def _is_switch(layer: Layer, name: str, value: object) -> bool:
+    """Whether an argument said if there is a parameter of the same name, as bias=True does."""
+    default = inspect.signature(type(layer)).parameters[name].default
+    return isinstance(value, Parameter) or (value is None and isinstance(default, bool))
+
+
+def _short(value: object) -> str:
+    """``repr``, but a pair of equal numbers as one."""
+    if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
+        return _short(value[0])
+    return repr(value)

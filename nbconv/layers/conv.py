@@ -1,0 +1,123 @@
+"""Convolution."""
+
+# The methods that all layers share are described in base.py.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+import math
+
+from nbconv import initializers
+from nbconv.initializers import Initializer
+from nbconv.layers.base import Layer
+from nbconv.layers.validate import positive_integer
+from nbconv.parameter import Parameter
+from nbconv.typing import Array, Backprop, Pair, Shape
+from nbconv_kernels.geometry import Conv2dGeometry, conv2d_geometry, pair, resolve_padding
+
+
+class Conv2d(Layer):
+    """Cross-correlation of images with learned kernels, plus a bias for each output channel.
+
+    Input (N, in_channels, H, W), output (N, out_channels, P, Q) with, along each axis,
+    ``P = floor((H + 2 padding - dilation (kernel - 1) - 1) / stride) + 1``.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: kernels, and channels of the output.
+        kernel_size: of the kernel; an integer or (height, width), like stride and dilation.
+        stride: steps between the kernel's places.
+        padding: zeros around the input: an integer, (height, width), "valid" for none, or "same" to keep the
+            size (stride 1 only).
+        dilation: distance between neighbouring taps of the kernel.
+        groups: split the channels into so many independent convolutions; in_channels gives a depthwise one.
+        bias: whether to add a bias.
+        padding_mode: "zeros".
+        weight_init: first values of ``weight``, (out, in / groups, height, width); by default PyTorch's,
+            uniform in +-1 / sqrt(fan_in).
+        bias_init: first values of ``bias``, (out,); by default the same.
+
+    Raises:
+        ValueError: for arguments that contradict each other.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: str | int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        weight_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+    ) -> None:
+        self.in_channels = positive_integer(in_channels, "in_channels")
+        self.out_channels = positive_integer(out_channels, "out_channels")
+        self.kernel_size = pair(kernel_size, "kernel_size")
+        self.stride = pair(stride, "stride")
+        self.padding = padding if isinstance(padding, str) else pair(padding, "padding")
+        self.dilation = pair(dilation, "dilation")
+        self.groups = positive_integer(groups, "groups")
+        self.padding_mode = padding_mode
+        if padding_mode != "zeros":
+            raise self.error(f'padding_mode must be "zeros", the only one so far, got {padding_mode!r}')
+        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if channels % groups:
+                raise self.error(f"{name}={channels} is not divisible by groups={groups}")
+        sides = resolve_padding(padding, self.kernel_size, self.stride, self.dilation)
+        # What the ops take after their arrays.
+        self._window = (self.stride, sides, self.dilation, self.groups)
+
+        weight_shape = (out_channels, in_channels // groups, *self.kernel_size)
+        bound = 1.0 / math.sqrt(math.prod(weight_shape[1:]))
+        default = initializers.uniform(-bound, bound)
+        self.weight = Parameter(weight_shape, weight_init or default)
+        self.bias = Parameter((out_channels,), bias_init or default) if bias else None
+        smallest = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        conv2d_geometry(
+            (0, in_channels, *smallest), weight_shape, *self._window
+        )  # rejects zeros and the like
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self._geometry(input_shape).output_shape
+
+    def macs(self, input_shape: Shape) -> int:
+        return self._geometry(input_shape).macs
+
+    def infer(self, x: Array) -> Array:
+        self.check(x)
+        y: Array = self.ops.conv2d(x, self.weight.data, self._bias_data(), *self._window)
+        return y
+
+    def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        self.check(x)
+        ops, window, weight, bias = self.ops, self._window, self.weight, self.bias
+        kernel = weight.data
+        y: Array = ops.conv2d(x, kernel, self._bias_data(), *window)
+        input_shape = x.shape
+        kept = x if weight.requires_grad else None
+
+        def backprop(dy: Array) -> Array | None:
+            if bias is not None and bias.requires_grad:
+                bias.accumulate(ops.conv2d_backward_bias(dy))
+            if kept is not None:
+                weight.accumulate(ops.conv2d_backward_weight(dy, kept, kernel.shape, *window))
+            return ops.conv2d_backward_input(dy, kernel, input_shape, *window) if input_grad else None
+
+        return y, backprop
+
+    def _bias_data(self) -> Array | None:
+        return None if self.bias is None else self.bias.data
+
+    def _geometry(self, input_shape: Shape) -> Conv2dGeometry:
+        if len(input_shape) != 4:
+            raise self.error(f"expected an input of shape (N, {self.in_channels}, H, W), got {input_shape}")
+        try:
+            return conv2d_geometry(input_shape, self.weight.shape, *self._window)
+        except ValueError as error:
+            raise self.error(str(error)) from None

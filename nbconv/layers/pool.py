@@ -1,0 +1,184 @@
+"""Pooling: each output looks at one window of one channel."""
+
+# The methods that all layers share are described in base.py.
+# ruff: noqa: D102
+
+from __future__ import annotations
+
+from nbconv.layers.base import Layer
+from nbconv.typing import Array, Backprop, Pair, Shape
+from nbconv_kernels.geometry import adaptive_output_size, pair, pool2d_geometry
+
+
+class MaxPool2d(Layer):
+    """The largest value of each window; its gradient goes to the place that value came from.
+
+    Input (N, C, H, W), output (N, C, P, Q). Of equal values the first in row order counts, and NaN is larger
+    than every number, as in PyTorch.
+
+    Args:
+        kernel_size: of the window; an integer or (height, width), like the next three.
+        stride: steps between windows; by default the window's size.
+        padding: elements around the input that never are the largest; at most half the window.
+        dilation: distance between neighbouring elements of a window.
+        ceil_mode: admit a last window that reaches over the edge.
+
+    Raises:
+        ValueError: for arguments that contradict each other.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        *,
+        ceil_mode: bool = False,
+    ) -> None:
+        self.kernel_size = pair(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else pair(stride, "stride")
+        self.padding = pair(padding, "padding")
+        self.dilation = pair(dilation, "dilation")
+        self.ceil_mode = bool(ceil_mode)
+        self._window = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        _reject_bad_window(*self._window)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return _pooled_shape(self, input_shape, *self._window)
+
+    def infer(self, x: Array) -> Array:
+        self.check(x)
+        y: Array = self.ops.max_pool2d(x, *self._window)[0]
+        return y
+
+    def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        self.check(x)
+        ops, input_shape = self.ops, x.shape
+        y, indices = ops.max_pool2d(x, *self._window)
+
+        def backprop(dy: Array) -> Array | None:
+            return ops.max_pool2d_backward(dy, indices, input_shape) if input_grad else None
+
+        return y, backprop
+
+
+class AvgPool2d(Layer):
+    """The mean of each window.
+
+    Input (N, C, H, W), output (N, C, P, Q).
+
+    Args:
+        kernel_size: of the window; an integer or (height, width), like the next two.
+        stride: steps between windows; by default the window's size.
+        padding: zeros around the input; at most half the window.
+        ceil_mode: admit a last window that reaches over the edge.
+        count_include_pad: whether padding counts as elements to divide by.
+        divisor_override: divide by this instead of the number of elements.
+
+    Raises:
+        ValueError: for arguments that contradict each other.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        self.kernel_size = pair(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else pair(stride, "stride")
+        self.padding = pair(padding, "padding")
+        self.ceil_mode = bool(ceil_mode)
+        self.count_include_pad = bool(count_include_pad)
+        self.divisor_override = divisor_override
+        if divisor_override == 0:
+            raise self.error("divisor_override must not be 0")
+        _reject_bad_window(self.kernel_size, self.stride, self.padding, (1, 1), self.ceil_mode)
+        self._window = (
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            divisor_override,
+        )
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        kernel_size, stride, padding, ceil_mode = self._window[:4]
+        return _pooled_shape(self, input_shape, kernel_size, stride, padding, (1, 1), ceil_mode)
+
+    def infer(self, x: Array) -> Array:
+        self.check(x)
+        y: Array = self.ops.avg_pool2d(x, *self._window)
+        return y
+
+    def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        y = self.infer(x)
+        ops, input_shape, window = self.ops, x.shape, self._window
+
+        def backprop(dy: Array) -> Array | None:
+            return ops.avg_pool2d_backward(dy, input_shape, *window) if input_grad else None
+
+        return y, backprop
+
+
+class AdaptiveAvgPool2d(Layer):
+    """Means over windows chosen such that the output has a given size.
+
+    Input (N, C, H, W), output (N, C, *output_size). Windows overlap where the sizes do not divide.
+
+    Args:
+        output_size: an integer or (height, width); None keeps the input's.
+    """
+
+    def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
+        self.output_size = tuple(output_size) if isinstance(output_size, list | tuple) else (output_size,) * 2
+        adaptive_output_size((0, 1, 1, 1), self.output_size)  # rejects what is no size
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        try:
+            return *input_shape[:2], *adaptive_output_size(input_shape, self.output_size)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def infer(self, x: Array) -> Array:
+        self.check(x)
+        y: Array = self.ops.adaptive_avg_pool2d(x, self.output_size)
+        return y
+
+    def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        y = self.infer(x)
+        ops, input_shape = self.ops, x.shape
+
+        def backprop(dy: Array) -> Array | None:
+            return ops.adaptive_avg_pool2d_backward(dy, input_shape) if input_grad else None
+
+        return y, backprop
+
+
+def _pooled_shape(
+    layer: Layer,
+    input_shape: Shape,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    ceil_mode: bool,
+) -> Shape:
+    try:
+        geometry = pool2d_geometry(input_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    except ValueError as error:
+        raise layer.error(str(error)) from None
+    return geometry.output_shape
+
+
+def _reject_bad_window(
+    kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> None:
+    """Raise ValueError for a window that fits no input at all."""
+    smallest = [max(1, d * (k - 1) + 1) for d, k in zip(dilation, kernel_size, strict=True)]
+    pool2d_geometry((0, 1, *smallest), kernel_size, stride, padding, dilation, ceil_mode)

@@ -1,0 +1,20 @@
+"""Checks of arguments that several layers share."""
+
+from __future__ import annotations
+
+import operator
+
+
+def positive_integer(value: int, name: str) -> int:
+    """``value`` as an int.
+
+    Raises:
+        ValueError: unless it is an integer of at least 1.
+    """
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+    return number
