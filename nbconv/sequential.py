@@ -1,0 +1,289 @@
+"""A model: layers one after another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from nbconv import serialization
+from nbconv.errors import LayerError, NonFiniteError, PlacedError
+from nbconv.inspect.finite import check_finite
+from nbconv.inspect.summary import Summary, summarize
+from nbconv.layers.base import Layer, Traced
+from nbconv.layers.dropout import Dropout
+from nbconv.typing import Array, Backprop, Shape
+
+
+class Sequential(Layer):
+    """Layers one after another; a layer itself, so that models nest.
+
+    Args:
+        layers: in the order the input meets them.
+        backend: "cpu" or "reference"; all layers move there.
+        seed: makes the first values of the parameters, and what dropout drops, repeatable. Each parameter
+            draws from a stream of its own, numbered by its place in the model.
+        dtype: float32, or float64 for checks; all layers change to it.
+
+    Raises:
+        BackendUnavailable: if the backend cannot run here.
+    """
+
+    def __init__(
+        self,
+        *layers: Layer,
+        backend: str = "cpu",
+        seed: int | None = None,
+        dtype: npt.DTypeLike = np.float32,
+    ) -> None:
+        self.layers: list[Layer] = []
+        self.seed = seed
+        super().to(backend, dtype=dtype)
+        for layer in layers:
+            self._adopt(layer)
+        self.layers = list(layers)
+        self._assign_streams()
+
+    # The passes
+
+    def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        """Compute the output, and the function that takes the gradient back through all layers.
+
+        Args:
+            x: (N, ...), converted to the model's backend, dtype and memory layout if need be.
+            training: whether to use batch statistics, drop units and the like.
+            input_grad: whether the gradient of ``x`` will be wanted. Without, layers in front of the first
+                trainable parameter take no part in the backward pass.
+
+        Returns:
+            (y, backprop): ``backprop(dy)`` adds to ``grad`` of all parameters that require it and returns the
+            gradient of ``x`` (None unless ``input_grad``). It lets go of each layer's activations as it
+            passes them, so it can be called once.
+
+        Raises:
+            LayerError: naming the layer whose input does not fit.
+            DTypeError: unless ``x`` holds floating point numbers.
+        """
+        y = self.prepare(x)
+        backprops: list[Backprop] = []
+        wanted = input_grad
+        for position, layer in enumerate(self.layers):
+            try:
+                y, backprop = layer.forward(y, training, input_grad=wanted)
+            except PlacedError as error:
+                error.add_position(str(position))
+                raise
+            wanted = wanted or layer.is_trainable
+            if wanted:
+                backprops.append(backprop)
+        return y, _Backward(self, backprops, y.shape, input_grad)
+
+    def infer(self, x: Array) -> Array:
+        """The output in evaluation mode, of an array that :meth:`prepare` has seen."""
+        for position, layer in enumerate(self.layers):
+            try:
+                x = layer.infer(x)
+            except PlacedError as error:
+                error.add_position(str(position))
+                raise
+        return x
+
+    def predict(self, x: npt.ArrayLike, batch_size: int = 256, *, check: bool = False) -> Array:
+        """The outputs for many examples, computed batch by batch, as a NumPy array.
+
+        Args:
+            x: (N, ...) floating point.
+            batch_size: examples at a time.
+            check: look for NaN and infinity in the input and behind every layer.
+
+        Raises:
+            LayerError: naming the layer whose input does not fit.
+            DTypeError: unless ``x`` holds floating point numbers.
+            NonFiniteError: if ``check`` finds something, naming the first layer that gave it.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be positive, got {batch_size}")
+        array = x if isinstance(x, np.ndarray) else np.asarray(x)
+        if array.ndim == 0:
+            raise self.error("expected an array of examples, got a single number")
+        infer = self._infer_checked if check else self.infer
+        outputs: Array | None = None
+        for start in range(0, max(1, len(array)), batch_size):
+            y = np.asarray(self.ops.to_numpy(infer(self.prepare(array[start : start + batch_size]))))
+            if outputs is None:
+                outputs = np.empty((len(array), *y.shape[1:]), y.dtype)
+            outputs[start : start + len(y)] = y
+        assert outputs is not None
+        return outputs
+
+    def _infer_checked(self, x: Array) -> Array:
+        check_finite(self.ops.to_numpy(x), "the input")
+        for position, layer in enumerate(self.layers):
+            x = layer.infer(x)
+            try:
+                check_finite(self.ops.to_numpy(x), "the output")
+            except NonFiniteError as error:
+                raise NonFiniteError(error.message, type(layer).__name__, str(position)) from None
+        return x
+
+    # Shapes
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape, batch included, that an input of ``input_shape`` gives.
+
+        Raises:
+            LayerError: naming the layer whose input does not fit.
+        """
+        return self._shapes(input_shape)[-1]
+
+    def macs(self, input_shape: Shape) -> int:
+        """Multiply-adds of one forward pass."""
+        return sum(step.layer.macs(step.input_shape) for step in self.trace(input_shape))
+
+    def trace(self, input_shape: Shape, position: str = "") -> Iterator[Traced]:
+        """The layers without inner layers, in the order an input meets them.
+
+        Raises:
+            LayerError: naming the layer whose input does not fit.
+        """
+        shapes = self._shapes(input_shape)
+        for (name, layer), shape in zip(self.children().items(), shapes, strict=False):
+            yield from layer.trace(shape, f"{position}.{name}" if position else name)
+
+    def summary(self, input_shape: Shape) -> Summary:
+        """A table of the layers' output shapes, parameters, multiply-adds and memory.
+
+        Args:
+            input_shape: of one example, without the batch: (C, H, W) or (F,).
+
+        Raises:
+            LayerError: naming the layer whose input does not fit.
+        """
+        return summarize(self, input_shape)
+
+    # A list of layers
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+
+    def __getitem__(self, index: int | slice) -> Layer | Sequential:
+        """A layer, or a model of some of the layers, which both models then share."""
+        if isinstance(index, slice):
+            return Sequential(*self.layers[index], backend=self.backend, dtype=self.dtype)
+        return self.layers[index]
+
+    def __setitem__(self, index: int, layer: Layer) -> None:
+        self.layers[index] = self._adopt(layer)
+        self._assign_streams()
+
+    def __delitem__(self, index: int | slice) -> None:
+        del self.layers[index]
+
+    def append(self, layer: Layer) -> Self:
+        """Add a layer at the end."""
+        return self.insert(len(self), layer)
+
+    def insert(self, index: int, layer: Layer) -> Self:
+        """Add a layer in front of layer ``index``."""
+        self.layers.insert(index, self._adopt(layer))
+        self._assign_streams()
+        return self
+
+    def children(self) -> dict[str, Layer]:
+        """The layers, named "0", "1", ..."""
+        return {str(position): layer for position, layer in enumerate(self.layers)}
+
+    # Description
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write architecture and weights to a safetensors file, which :func:`nbconv.load` reads.
+
+        The file appears whole or not at all: it is written under another name first.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        serialization.save(self, path)
+
+    def config(self) -> dict[str, Any]:
+        """The layers; backend and seed are no part of the architecture."""
+        return {"layers": tuple(self.layers)}
+
+    def __repr__(self) -> str:
+        lines = []
+        for name, layer in self.children().items():
+            inner = repr(layer).replace("\n", "\n  ")
+            lines.append(f"  ({name}): {inner}\n")
+        return f"Sequential(\n{''.join(lines)})" if lines else "Sequential()"
+
+    # Inner workings
+
+    def _shapes(self, input_shape: Shape) -> list[Shape]:
+        """The shapes before, between and after the layers."""
+        shapes = [tuple(input_shape)]
+        for position, layer in enumerate(self.layers):
+            try:
+                shapes.append(layer.output_shape(shapes[-1]))
+            except LayerError as error:
+                error.add_position(str(position))
+                raise
+        return shapes
+
+    def _adopt(self, layer: Any) -> Layer:
+        if not isinstance(layer, Layer):
+            hint = " (a class: are the brackets missing?)" if isinstance(layer, type) else ""
+            raise TypeError(f"a Sequential holds layers, got {layer!r}{hint}")
+        return layer.to(self.backend, dtype=self.dtype)
+
+    def _assign_streams(self) -> None:
+        """Tell every parameter that is not drawn yet, and every dropout, what to draw from."""
+        if self.seed is None:
+            return
+        for index, parameter in enumerate(self.parameters()):
+            if not parameter.is_drawn:
+                parameter.stream = (self.seed, index)
+        dropouts = [layer for _, layer in self.named_layers() if isinstance(layer, Dropout)]
+        for index, dropout in enumerate(dropouts):
+            entropy = np.random.SeedSequence(self.seed, spawn_key=(index,))
+            dropout.seed = int(entropy.generate_state(1, np.uint64)[0])
+
+
+class _Backward:
+    """The backward pass of one forward pass through a Sequential."""
+
+    def __init__(
+        self, model: Sequential, backprops: list[Backprop], output_shape: Shape, input_grad: bool
+    ) -> None:
+        self._model = model
+        self._backprops: list[Backprop] | None = backprops
+        self._output_shape = output_shape
+        self._input_grad = input_grad
+
+    def __call__(self, dy: Array) -> Array | None:
+        dy = self._model.prepare(dy)
+        if dy.shape != self._output_shape:
+            raise self._model.error(
+                f"expected an output gradient of shape {self._output_shape}, got {dy.shape}"
+            )
+        if self._backprops is None:
+            raise RuntimeError("backprop can be called once; run forward again")
+        backprops, self._backprops = self._backprops, None
+        gradient: Array | None = dy
+        del dy
+        while backprops:
+            assert gradient is not None
+            # Popped, a layer's closure and the activations in it are freed as soon as it has run.
+            gradient = backprops.pop()(gradient)
+        return gradient if self._input_grad else None

@@ -1,0 +1,151 @@
+"""Checkpoints: one safetensors file with the weights, and the architecture as JSON in its metadata.
+
+No pickle: loading a file runs no code from it. Layers are built by class name from those that are imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nbconv.errors import CheckpointError, StateDictError
+from nbconv.layers import state
+from nbconv.layers.base import Layer
+from nbconv.typing import Array
+
+FORMAT_VERSION = 1
+_METADATA_KEY = "nbconv"
+
+
+def save(model: Layer, path: str | os.PathLike[str]) -> None:
+    """Write ``model`` to ``path``; see :meth:`nbconv.Sequential.save`."""
+    from safetensors.numpy import save_file
+
+    header = {"format_version": FORMAT_VERSION, "dtype": str(model.dtype), "architecture": encode(model)}
+    metadata = {"format": "np", _METADATA_KEY: json.dumps(header)}
+    target = Path(path).resolve()
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        save_file(state.tensors(model), temporary, metadata)
+        _flush_to_disk(temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _flush_to_disk(target.parent)
+
+
+def load(path: str | os.PathLike[str], backend: str = "cpu") -> Any:
+    """The model that :meth:`nbconv.Sequential.save` wrote to ``path``.
+
+    Args:
+        path: of the file.
+        backend: where the model shall compute, whatever it was saved from.
+
+    Returns:
+        The model (typed Any because the file decides of which class it is).
+
+    Raises:
+        CheckpointError: if the file is no checkpoint, is damaged, needs a layer class that is not known here,
+            or its weights do not fit its architecture; the message says which.
+        BackendUnavailable: if the backend cannot run here.
+        OSError: if the file cannot be read.
+    """
+    metadata, tensors = _read(path)
+    where = os.fspath(path)
+    if _METADATA_KEY not in metadata:
+        raise CheckpointError(
+            f"{where} holds weights but no architecture of nbconv: build the model and give it the arrays "
+            "by load_state_dict"
+        )
+    try:
+        header = json.loads(metadata[_METADATA_KEY])
+        version = header["format_version"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise CheckpointError(f"{where}: the description of the architecture cannot be read") from None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{where} has format version {version!r}; this nbconv reads version {FORMAT_VERSION}"
+        )
+    try:
+        model = decode(header["architecture"])
+        if not isinstance(model, Layer):
+            raise CheckpointError(f"the architecture is {model!r}, not a layer")
+        model.to(dtype=header["dtype"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{where}: the architecture cannot be built: {error}") from error
+    model.to(backend)
+    try:
+        model.load_state_dict(tensors)
+    except StateDictError as error:
+        raise CheckpointError(f"{where}: the weights do not fit the architecture: {error}") from error
+    return model
+
+
+def encode(value: Any) -> Any:
+    """A layer, or an argument of its constructor, as JSON can hold it.
+
+    Raises:
+        TypeError: for an argument of another type than None, bool, int, float, str, layer, or a sequence or
+            dict of those.
+    """
+    if isinstance(value, Layer):
+        arguments = {name: encode(argument) for name, argument in value.config().items()}
+        return {"layer": state.class_key(type(value)), "arguments": arguments}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    if isinstance(value, dict):
+        return {"dict": {str(key): encode(item) for key, item in value.items()}}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"cannot save {value!r}, an argument of a layer, in a checkpoint")
+
+
+def decode(value: Any) -> Any:
+    """What :func:`encode` was given; sequences become tuples.
+
+    Raises:
+        CheckpointError: for a class of layers that is not known.
+    """
+    if isinstance(value, list):
+        return tuple(decode(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if "dict" in value:
+        return {key: decode(item) for key, item in value["dict"].items()}
+    name, arguments = value["layer"], value["arguments"]
+    if name not in state.LAYER_CLASSES:
+        raise CheckpointError(f"unknown layer class {name!r} (if it is your own, import its module first)")
+    layer_class = state.LAYER_CLASSES[name]
+    try:
+        return layer_class.from_config({key: decode(argument) for key, argument in arguments.items()})
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{name}: {error}") from error
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], dict[str, Array]]:
+    from safetensors import SafetensorError, safe_open
+
+    with open(path, "rb"):
+        pass  # an OSError that names the path, before safetensors' own
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            return file.metadata() or {}, tensors
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{os.fspath(path)} is damaged, cut short or no safetensors file: {error}"
+        ) from error
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
