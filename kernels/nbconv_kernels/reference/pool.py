@@ -84,7 +84,8 @@ def max_pool2d_backward(dy: Array, indices: Array, input_shape: tuple[int, int, 
             f"do not lie in an input of {h} x {w}"
         )
     dx = np.zeros((n * c, h * w), dy.dtype)
-    np.add.at(dx, (np.arange(n * c)[:, None], indices.reshape(n * c, -1)), dy.reshape(n * c, -1))
+    planes = np.arange(n * c).reshape(n, c, 1, 1)
+    np.add.at(dx, (planes, indices), dy)
     return laid_out(dx.reshape(input_shape))
 
 
