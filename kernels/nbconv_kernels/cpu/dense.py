@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply
-from nbconv_kernels.cpu.conv.packing import pack, panel_width
+from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
 from nbconv_kernels.cpu.conv.weight_gradient import Reduction, reduce
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.reduction import sum_over_pixels
@@ -16,7 +16,6 @@ from nbconv_kernels.cpu.reduction import sum_over_pixels
 __all__ = ["dense", "dense_backward_bias", "dense_backward_input", "dense_backward_weight", "matmul"]
 
 _ONE_TAP = np.zeros((1, 2), np.int64)
-_NO_OFFSET = np.zeros(1, np.int64)
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -75,7 +74,7 @@ def dense_backward_weight(dy: Array, x: Array) -> Array:
             f"dense_backward_weight: expected shapes (N, out) and (N, in), got {dy.shape} and {x.shape}"
         )
     (n, k), c = dy.shape, x.shape[1]
-    gradient = np.zeros((k, c), x.dtype)
+    gradient = np.empty((k, c), x.dtype)
     reduction = Reduction(*(n, 1, 1, k, 0, k), *(1, 1, c, 0), *(1, 1, c))
     reduce(reduction, _ONE_TAP, np.ascontiguousarray(dy), np.ascontiguousarray(x), 1, gradient.reshape(-1))
     return gradient
@@ -103,7 +102,11 @@ def _multiply(a: Array, b: Array, strides: tuple[int, int], columns: int, bias: 
     start = np.zeros(-(-columns // width) * width, a.dtype)
     if bias is not None:
         start[:columns] = bias
-    panels = pack(b.reshape(-1), 0, strides, columns, depth, _NO_OFFSET)
+    if strides[0] == 1:
+        places, runs = places_in_order((0,), depth, width), depth
+    else:
+        places, runs = places_by_tap(1, depth, width), 1
+    panels = pack("weights", b.reshape(-1), 0, strides, columns, runs, places, width)
     product = Product(
         *(rows, 1, 1), *(1, 1, depth, 0, depth), *(1, 1), *(1, 1, columns, 0, columns), *(1, 1, 0, 0)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -47,3 +48,20 @@ def aligned_empty(size: int, dtype: Any) -> Array:
     raw = np.empty(size + 64 // itemsize, dtype)
     skip = -raw.__array_interface__["data"][0] % 64 // itemsize
     return raw[skip : skip + size]
+
+
+_local = threading.local()
+
+
+def scratch(purpose: str, size: int, dtype: Any) -> Array:
+    """A cache-line aligned 1-D array of this thread's for use within one op, with what the last use left in it.
+
+    Fresh memory costs a page fault every 4 KB; this is paid once. The array for one purpose is the same one each
+    time, so an op must be done with it when it returns.
+    """
+    key = purpose, np.dtype(dtype).char
+    buffers = _local.__dict__
+    buffer = buffers.get(key)
+    if buffer is None or buffer.size < size:
+        buffers[key] = buffer = aligned_empty(size, dtype)
+    return buffer[:size]

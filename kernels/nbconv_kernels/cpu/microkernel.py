@@ -12,6 +12,7 @@ row, vector and step. ``b`` is read once per step and used ``ROWS`` times; ``a``
 ``multiply_reduce_*`` each *step* finds its row of ``b`` through a table of addresses (pixels again), and the ``ROWS``
                       elements of ``a`` lie next to each other. This is the weight gradient: a sum over pixels,
                       added to ``out``.
+``transpose_square``  puts weights into the order the first two read them in.
 
 Limit: fused multiply-adds. A 14 x 2 tile issues 28 of them a step against 16 loads, on CPUs that do two of each a
 cycle; the measured rate stands in ``benchmarks/``.
@@ -29,6 +30,7 @@ from numba.extending import intrinsic
 from nbconv_kernels.cpu.simd import SIMD
 
 ROWS = SIMD.rows
+SHORT_ROWS = SIMD.short_rows
 VECTORS = SIMD.vectors
 
 _INT1 = ir.IntType(1)
@@ -152,12 +154,65 @@ def keep_alive(typing_context: Any, array: Any) -> Any:
     return types.void(array), codegen
 
 
-def _multiply_rows(vectors: int) -> Any:
+@intrinsic
+def transpose_square(
+    typing_context: Any,
+    source: Any,
+    source_at: Any,
+    row_stride: Any,
+    out: Any,
+    out_at: Any,
+    places: Any,
+    places_at: Any,
+    count: Any,
+) -> Any:
+    """Transpose a square of one vector by one vector: column i goes to ``out[out_at + places[places_at + i]]``.
+
+    Only the first ``count`` columns are written. Each round interleaves pairs of vectors, as in a fast Fourier
+    transform, so 16 x 16 elements take 64 shuffles.
+    """
+    i = types.intp
+    signature = types.void(source, i, i, out, i, places, i, i)
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        source, source_at, row_stride, out, out_at, places, places_at, count = values
+        emit = _Emitter(builder, signature.args[0].dtype)
+        lanes = emit.lanes
+        start = emit.pointer(_address_of(context, builder, signature.args[0], source, source_at))
+        rows = [emit.load(builder.gep(start, [builder.mul(row_stride, emit.int64(r))]), 0) for r in range(lanes)]
+        # Interleaving row r with row r + lanes / 2, log2(lanes) times over, leaves the columns in order.
+        low = [lane // 2 + lanes * (lane % 2) for lane in range(lanes)]
+        high = [index + lanes // 2 for index in low]
+        half = lanes // 2
+        mask_type = ir.VectorType(_INT32, lanes)
+        for _ in range(lanes.bit_length() - 1):
+            mixed = []
+            for r in range(half):
+                for mask in (low, high):
+                    mixed.append(builder.shuffle_vector(rows[r], rows[r + half], ir.Constant(mask_type, mask)))
+            rows = mixed
+        base = emit.pointer(_address_of(context, builder, signature.args[3], out, out_at))
+        table = builder.gep(context.make_array(signature.args[5])(context, builder, places).data, [places_at])
+        done = builder.append_basic_block("transposed")
+        for c, column in enumerate(rows):
+            write = builder.append_basic_block(f"column_{c}")
+            builder.cbranch(builder.icmp_signed("<", emit.int64(c), count), write, done)
+            builder.position_at_end(write)
+            emit.store(column, builder.gep(base, [builder.load(builder.gep(table, [emit.int64(c)]))]), 0)
+        builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _multiply_rows(height: int, vectors: int) -> Any:
     @intrinsic
     def multiply_rows(
         typing_context: Any,
         rows: Any,
         rows_at: Any,
+        tap_stride: Any,
         taps: Any,
         depth: Any,
         panel: Any,
@@ -170,19 +225,19 @@ def _multiply_rows(vectors: int) -> Any:
         columns: Any,
     ) -> Any:
         i = types.intp
-        signature = types.void(rows, i, i, i, panel, i, bias, i, out, i, i, i)
+        signature = types.void(rows, i, i, i, i, panel, i, bias, i, out, i, i, i)
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            (rows, rows_at, taps, depth, panel, panel_at, bias, bias_at, out, out_at, column, columns) = (
+            (rows, rows_at, tap_stride, taps, depth, panel, panel_at, bias, bias_at, out, out_at, column, columns) = (
                 values
             )
-            emit = _Emitter(builder, signature.args[4].dtype)
+            emit = _Emitter(builder, signature.args[5].dtype)
             one, zero = emit.int64(1), emit.int64(0)
             width = VECTORS * emit.lanes
             table = builder.gep(context.make_array(signature.args[0])(context, builder, rows).data, [rows_at])
-            b_start = emit.pointer(_address_of(context, builder, signature.args[4], panel, panel_at))
-            bias_start = emit.pointer(_address_of(context, builder, signature.args[6], bias, bias_at))
-            start = [[emit.load(bias_start, v * emit.lanes) for v in range(vectors)]] * ROWS
+            b_start = emit.pointer(_address_of(context, builder, signature.args[5], panel, panel_at))
+            bias_start = emit.pointer(_address_of(context, builder, signature.args[7], bias, bias_at))
+            start = [[emit.load(bias_start, v * emit.lanes) for v in range(vectors)]] * height
             entry = builder.block
             tap_block = builder.append_basic_block("tap")
             depth_block = builder.append_basic_block("depth")
@@ -196,9 +251,9 @@ def _multiply_rows(vectors: int) -> Any:
             tap_acc = emit.phis(start, entry)
             tap.add_incoming(zero, entry)
             tap_b.add_incoming(b_start, entry)
-            row_table = builder.gep(table, [builder.mul(tap, emit.int64(ROWS))])
+            row_table = builder.gep(table, [builder.mul(tap, tap_stride)])
             pointers = [
-                emit.pointer(builder.load(builder.gep(row_table, [emit.int64(r)]))) for r in range(ROWS)
+                emit.pointer(builder.load(builder.gep(row_table, [emit.int64(r)]))) for r in range(height)
             ]
             builder.branch(depth_block)
 
@@ -227,10 +282,10 @@ def _multiply_rows(vectors: int) -> Any:
             final = emit.phis(start, entry)
             emit.arrive(final, result, next_block)
             out_table = builder.gep(
-                context.make_array(signature.args[8])(context, builder, out).data, [out_at]
+                context.make_array(signature.args[9])(context, builder, out).data, [out_at]
             )
             targets = []
-            for r in range(ROWS):
+            for r in range(height):
                 target = emit.pointer(builder.load(builder.gep(out_table, [emit.int64(r)])))
                 targets.append(builder.gep(target, [column]))
             whole = builder.icmp_signed(">=", columns, emit.int64(vectors * emit.lanes))
@@ -251,7 +306,7 @@ def _multiply_rows(vectors: int) -> Any:
     return multiply_rows
 
 
-def _multiply_reduce(vectors: int) -> Any:
+def _multiply_reduce(height: int, vectors: int) -> Any:
     @intrinsic
     def multiply_reduce(
         typing_context: Any,
@@ -264,12 +319,13 @@ def _multiply_reduce(vectors: int) -> Any:
         out: Any,
         out_at: Any,
         out_stride: Any,
+        add: Any,
     ) -> Any:
         i = types.intp
-        signature = types.void(steps, i, i, i, a, i, out, i, i)
+        signature = types.void(steps, i, i, i, a, i, out, i, i, types.boolean)
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            steps, steps_at, count, column, a, a_at, out, out_at, out_stride = values
+            steps, steps_at, count, column, a, a_at, out, out_at, out_stride, add = values
             emit = _Emitter(builder, signature.args[4].dtype)
             one, zero = emit.int64(1), emit.int64(0)
             table = builder.gep(
@@ -277,8 +333,8 @@ def _multiply_reduce(vectors: int) -> Any:
             )
             a_start = emit.pointer(_address_of(context, builder, signature.args[4], a, a_at))
             out_start = emit.pointer(_address_of(context, builder, signature.args[6], out, out_at))
-            out_rows = [builder.gep(out_start, [builder.mul(out_stride, emit.int64(r))]) for r in range(ROWS)]
-            nothing = [[ir.Constant(emit.vector, None)] * vectors for _ in range(ROWS)]
+            out_rows = [builder.gep(out_start, [builder.mul(out_stride, emit.int64(r))]) for r in range(height)]
+            nothing = [[ir.Constant(emit.vector, None)] * vectors for _ in range(height)]
             entry = builder.block
             loop_block = builder.append_basic_block("step")
             done_block = builder.append_basic_block("done")
@@ -291,20 +347,24 @@ def _multiply_reduce(vectors: int) -> Any:
             k.add_incoming(zero, entry)
             a_row.add_incoming(a_start, entry)
             b = builder.gep(emit.pointer(builder.load(builder.gep(table, [k]))), [column])
-            result = emit.step([builder.gep(a_row, [emit.int64(r)]) for r in range(ROWS)], b, acc)
+            result = emit.step([builder.gep(a_row, [emit.int64(r)]) for r in range(height)], b, acc)
             emit.arrive(acc, result, loop_block)
             k_next = builder.add(k, one)
             k.add_incoming(k_next, loop_block)
-            a_row.add_incoming(builder.gep(a_row, [emit.int64(ROWS)]), loop_block)
+            a_row.add_incoming(builder.gep(a_row, [emit.int64(height)]), loop_block)
             builder.cbranch(builder.icmp_signed("<", k_next, count), loop_block, done_block)
 
             builder.position_at_end(done_block)
             final = emit.phis(nothing, entry)
             emit.arrive(final, result, loop_block)
-            for target, row in zip(out_rows, final, strict=True):
-                for v, value in enumerate(row):
-                    before = emit.load(target, v * emit.lanes)
-                    emit.store(builder.fadd(before, value), target, v * emit.lanes)
+            with builder.if_else(add) as (onto, over):
+                for branch, adds in ((onto, True), (over, False)):
+                    with branch:
+                        for target, row in zip(out_rows, final, strict=True):
+                            for v, value in enumerate(row):
+                                at = v * emit.lanes
+                                total = builder.fadd(emit.load(target, at), value) if adds else value
+                                emit.store(total, target, at)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -312,6 +372,8 @@ def _multiply_reduce(vectors: int) -> Any:
     return multiply_reduce
 
 
-# Rows x 1 and rows x 2 vectors: the first for what is left when the columns do not fill the second.
-multiply_rows_1, multiply_rows_2 = _multiply_rows(1), _multiply_rows(2)
-multiply_reduce_1, multiply_reduce_2 = _multiply_reduce(1), _multiply_reduce(2)
+# Whole and short tiles, one or two vectors wide: the smaller ones for what is left at the edges.
+multiply_rows_2, multiply_rows_1 = _multiply_rows(ROWS, 2), _multiply_rows(ROWS, 1)
+multiply_short_rows_2, multiply_short_rows_1 = _multiply_rows(SHORT_ROWS, 2), _multiply_rows(SHORT_ROWS, 1)
+multiply_reduce_2, multiply_reduce_1 = _multiply_reduce(ROWS, 2), _multiply_reduce(ROWS, 1)
+multiply_short_reduce_2, multiply_short_reduce_1 = _multiply_reduce(SHORT_ROWS, 2), _multiply_reduce(SHORT_ROWS, 1)

@@ -28,6 +28,7 @@ class Simd:
     name: str
     bytes: int  # of one vector register
     rows: int  # rows of a micro-kernel tile
+    short_rows: int  # rows of the tile for what is left: with both, few rows are wasted
     vectors: int  # vectors in a row of it
     fused: bool  # a fused multiply-add is an instruction, not a library call
 
@@ -36,9 +37,9 @@ class Simd:
         return self.bytes // itemsize
 
 
-AVX512 = Simd("avx512", 64, 14, 2, True)
-AVX2 = Simd("avx2", 32, 6, 2, True)
-PORTABLE = Simd("portable", 16, 6, 2, False)
+AVX512 = Simd("avx512", 64, 14, 8, 2, True)
+AVX2 = Simd("avx2", 32, 6, 4, 2, True)
+PORTABLE = Simd("portable", 16, 6, 4, 2, False)
 _BY_NAME = {simd.name: simd for simd in (AVX512, AVX2, PORTABLE)}
 # The CPU that Numba compiles for when a lower instruction set is forced.
 _TARGET_CPU = {"avx2": "haswell", "portable": "x86-64"}

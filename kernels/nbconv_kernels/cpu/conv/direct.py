@@ -1,21 +1,23 @@
 """Convolution, its input gradient and its weight gradient as matrix products over pixels read in place.
 
-Where a kernel row's pixels lie together in memory (no dilation along the row), one tap can span the whole row, with
-``kernel width * channels`` contiguous elements: fewer, longer taps. If the row is padded that takes a padded copy of
-the input, which pays only for the few channels of a first layer (``_MERGE_CHANNELS``), whose taps would be too short
-to keep the multipliers busy.
+Where a kernel row's pixels lie together in memory (no dilation along the row), one tap can span the whole row,
+with ``kernel width * channels`` contiguous elements: fewer, longer taps. If the row is padded that takes a padded
+copy of the input, which pays only for the few channels of a first layer (``_MERGE_CHANNELS``), whose taps would be
+too short to keep the multipliers busy.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply
-from nbconv_kernels.cpu.conv.packing import pack, panel_width
+from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
 from nbconv_kernels.cpu.conv.weight_gradient import Reduction, reduce
-from nbconv_kernels.cpu.memory import Array
+from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.memory import Array, scratch
 from nbconv_kernels.geometry import Conv2dGeometry
 
 _MERGE_CHANNELS = 16
@@ -25,19 +27,20 @@ def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> A
     """(N, H, W, C), (K, C / groups, R, S), (K,) -> (N, K, P, Q) in channels-last memory."""
     y = np.empty((g.n, g.p, g.q, g.k), x.dtype)
     weight = np.ascontiguousarray(weight).reshape(-1)
-    x, taps, across, left = _source(x, g)
-    order = _order(g)
-    c, k = g.c // g.groups, g.k // g.groups
+    x, across = _source(x, g)
+    taps = _taps(g, across)
+    c, k, positions = g.c // g.groups, g.k // g.groups, g.r * g.s
+    places = places_by_tap(positions, c, panel_width(x.itemsize))
     for group in range(g.groups):
-        panels = pack(weight, group * k * c * g.r * g.s, (c * g.r * g.s, g.r * g.s), k, c, order)
+        start = group * k * c * positions
+        panels = pack("weights", weight, start, (c * positions, 0), k, 1, places, 0)
         product = Product(
             *(g.n, g.p, g.q),
             *(g.h, x.shape[2], g.c, group * c, across * c),
             *(g.stride_h, g.stride_w),
             *(g.p, g.q, g.k, group * k, k),
-            *(1, 1, 0, 0),
         )
-        multiply(product, taps, x, panels, _padded_bias(bias, group * k, k, x.dtype), y)
+        multiply(product, taps, x, panels, padded_bias(bias, group * k, k, x.dtype), y)
     return y.transpose(0, 3, 1, 2)
 
 
@@ -49,11 +52,14 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     """
     dx = np.empty((g.n, g.h, g.w, g.c), dy.dtype)
     weight = np.ascontiguousarray(weight).reshape(-1)
-    c, k = g.c // g.groups, g.k // g.groups
+    c, k, positions = g.c // g.groups, g.k // g.groups, g.r * g.s
     order, phases = _phases(g)
-    bias = _padded_bias(None, 0, c, dy.dtype)
+    width = panel_width(dy.itemsize)
+    places = places_in_order(order, k, width)
+    bias = padded_bias(None, 0, c, dy.dtype)
     for group in range(g.groups):
-        panels = pack(weight, group * k * c * g.r * g.s, (g.r * g.s, c * g.r * g.s), c, k, order)
+        start = group * k * c * positions
+        panels = pack("weights", weight, start, (positions, c * positions), c, k, places, width)
         for phase_y, phase_x, first, taps in phases:
             product = Product(
                 *(g.n, len(range(phase_y, g.h, g.stride_h)), len(range(phase_x, g.w, g.stride_w))),
@@ -62,14 +68,15 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
                 *(g.h, g.w, g.c, group * c, c),
                 *(g.stride_h, g.stride_w, phase_y, phase_x),
             )
-            multiply(product, taps, dy, panels, bias, dx, first, len(order))
+            multiply(product, taps, dy, panels, bias, dx, first, positions)
     return dx.transpose(0, 3, 1, 2)
 
 
 def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, K), (N, H, W, C) -> (K, C / groups, R, S)."""
-    gradient = np.zeros((g.k, g.c // g.groups, g.r, g.s), x.dtype)
-    x, taps, across, left = _source(x, g)
+    gradient = np.empty((g.k, g.c // g.groups, g.r, g.s), x.dtype)
+    x, across = _source(x, g)
+    taps = _taps(g, across)
     c, k = g.c // g.groups, g.k // g.groups
     for group in range(g.groups):
         reduction = Reduction(
@@ -82,15 +89,44 @@ def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     return gradient
 
 
-def _source(x: Array, g: Conv2dGeometry) -> tuple[Array, Array, int, int]:
-    """The pixels to read, what each tap adds to a pixel's (y, x), the kernel columns a tap spans."""
+def padded_bias(bias: Array | None, first: int, columns: int, dtype: np.dtype[Any]) -> Array:
+    """A group's bias in whole panels, zero where there is none."""
+    width = panel_width(dtype.itemsize)
+    padded = np.zeros(-(-columns // width) * width, dtype)
+    if bias is not None:
+        padded[:columns] = bias[first : first + columns]
+    return padded
+
+
+def _source(x: Array, g: Conv2dGeometry) -> tuple[Array, int]:
+    """The pixels to read, and how many kernel columns one tap spans."""
     padded = g.pad_left > 0 or g.pad_right > 0
-    across = 1
-    if g.groups == 1 and g.dilation_w == 1 and g.s > 1 and (not padded or g.c <= _MERGE_CHANNELS):
-        across = g.s
-        if padded:
-            x = np.pad(x, ((0, 0), (0, 0), (g.pad_left, g.pad_right), (0, 0)))
-    return x, _taps(g, across), across, 0
+    if g.groups > 1 or g.dilation_w > 1 or g.s == 1 or (padded and g.c > _MERGE_CHANNELS):
+        return x, 1
+    if not padded:
+        return x, g.s
+    wide = (g.n, g.h, g.w + g.pad_left + g.pad_right, g.c)
+    copy = scratch("padded input", wide[0] * wide[1] * wide[2] * wide[3], x.dtype).reshape(wide)
+    threads = num_threads()
+    _pad_columns(x, g.pad_left, copy, threads)
+    return copy, g.s
+
+
+@kernel
+def _pad_columns_task(task, n_tasks, x, left, out):  # type: ignore[no-untyped-def]
+    n, h, w, c = x.shape
+    wide = out.shape[2] * c
+    source, target = x.reshape(n * h, w * c), out.reshape(n * h, wide)
+    for line in range(n * h * task // n_tasks, n * h * (task + 1) // n_tasks):
+        target[line, : left * c] = 0
+        for i in range(w * c):
+            target[line, left * c + i] = source[line, i]
+        target[line, (left + w) * c :] = 0
+
+
+@kernel
+def _pad_columns(x, left, out, n_tasks):  # type: ignore[no-untyped-def]
+    parallel_for(_pad_columns_task, n_tasks, n_tasks, (n_tasks, x, left, out))
 
 
 @lru_cache(maxsize=1024)
@@ -101,17 +137,12 @@ def _taps(g: Conv2dGeometry, across: int) -> Array:
 
 
 @lru_cache(maxsize=1024)
-def _order(g: Conv2dGeometry) -> Array:
-    return np.arange(g.r * g.s, dtype=np.int64)
-
-
-@lru_cache(maxsize=1024)
-def _phases(g: Conv2dGeometry) -> tuple[Array, list[tuple[int, int, int, Array]]]:
-    """The taps sorted by phase, and for each phase (y, x, first tap, what each tap adds to a pixel's y and x)."""
+def _phases(g: Conv2dGeometry) -> tuple[tuple[int, ...], list[tuple[int, int, int, Array]]]:
+    """The taps sorted by phase, and the phases: (y, x, first tap, what each tap adds to a pixel's y and x)."""
     order: list[int] = []
     phases = []
-    for phase_y in range(min(g.stride_h, g.h)):
-        for phase_x in range(min(g.stride_w, g.w)):
+    for phase_y in range(g.stride_h):
+        for phase_x in range(g.stride_w):
             first, taps = len(order), []
             for r in range(g.r):
                 for s in range(g.s):
@@ -121,13 +152,4 @@ def _phases(g: Conv2dGeometry) -> tuple[Array, list[tuple[int, int, int, Array]]
                         order.append(r * g.s + s)
                         taps.append((y // g.stride_h, x // g.stride_w))
             phases.append((phase_y, phase_x, first, np.array(taps, np.int64).reshape(-1, 2)))
-    # The weights of taps that no phase reaches (an input smaller than the stride) are packed and never read.
-    return np.array(order, np.int64), phases
-
-
-def _padded_bias(bias: Array | None, first: int, columns: int, dtype: np.dtype) -> Array:  # type: ignore[type-arg]
-    width = panel_width(dtype.itemsize)
-    padded = np.zeros(-(-columns // width) * width, dtype)
-    if bias is not None:
-        padded[:columns] = bias[first : first + columns]
-    return padded
+    return tuple(order), phases

@@ -1,19 +1,25 @@
 """Weights in the order the micro-kernel reads them.
 
 A *panel* holds the weights of two vectors' worth of columns (output channels, in the forward pass): for each tap
-and each of ``depth`` channels, one contiguous row. ``packed[panel, tap, depth, lane]``, zero where the columns end.
-Packing costs one pass over the weights; a convolution reads each panel once per block of pixels.
+and each of ``depth`` channels, one contiguous row. ``packed[panel, tap, depth, lane]``, zero where columns end.
+
+In memory the weights of one column form *runs* of consecutive elements (its channels and taps, in the forward
+pass), so packing is a transposition, done in registers a square of one vector by one vector at a time. Limit:
+shuffles, about four elements a cycle; a convolution reads what one pass wrote once for every block of pixels.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+
+import numpy as np
 
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
-from nbconv_kernels.cpu.memory import Array, aligned_empty
+from nbconv_kernels.cpu.memory import Array, scratch
+from nbconv_kernels.cpu.microkernel import VECTORS, transpose_square
 from nbconv_kernels.cpu.simd import SIMD
 
-_BLOCK = 16  # depth rows packed at a time: 16 rows of a panel and of nine taps stay in the L1 cache
+_SMALL = 1 << 13  # elements below which a parallel region costs more than it saves
 
 
 def panel_width(itemsize: int) -> int:
@@ -22,60 +28,93 @@ def panel_width(itemsize: int) -> int:
 
 
 @kernel
-def _pack_task(task, n_tasks, source, start, strides, columns, depth, order, width, packed):  # type: ignore[no-untyped-def]
-    column_stride, depth_stride = strides
-    taps = order.size
+def _pack_task(task, n_tasks, source, start, strides, columns, runs, places, run_place, width, packed):  # type: ignore[no-untyped-def]
+    column_stride, run_stride = strides
+    length = places.size
+    lanes = width // VECTORS
+    squares = (length + lanes - 1) // lanes
     panels = (columns + width - 1) // width
-    # Where a column's weights lie together, a block of depth rows is read column by column; where a depth row's
-    # do, one row at a time.
-    block = _BLOCK if column_stride > depth_stride else 1
-    blocks = (depth + block - 1) // block
-    for unit in range(panels * blocks * task // n_tasks, panels * blocks * (task + 1) // n_tasks):
-        panel = unit // blocks
-        first = (unit - panel * blocks) * block
-        last = min(depth, first + block)
-        base = panel * taps * depth * width
-        filled = min(width, columns - panel * width)
-        for lane in range(filled):
-            column = start + (panel * width + lane) * column_stride
-            for d in range(first, last):
-                at = column + d * depth_stride
-                for tap in range(taps):
-                    packed[base + (tap * depth + d) * width + lane] = source[at + order[tap]]
-        for tap in range(taps):
-            for d in range(first, last):
-                for lane in range(filled, width):
-                    packed[base + (tap * depth + d) * width + lane] = 0
+    panel_size = runs * length * width
+    units = panels * VECTORS * runs
+    for unit in range(units * task // n_tasks, units * (task + 1) // n_tasks):
+        panel = unit // (VECTORS * runs)
+        vector = (unit - panel * VECTORS * runs) // runs
+        run = unit - (panel * VECTORS + vector) * runs
+        column = panel * width + vector * lanes
+        filled = max(0, min(lanes, columns - column))
+        first = start + column * column_stride + run * run_stride
+        base = panel * panel_size + run * run_place + vector * lanes
+        if column_stride == 1 and length == 1:
+            for lane in range(filled):
+                packed[base + lane] = source[first + lane]
+            for lane in range(filled, lanes):
+                packed[base + lane] = 0
+            continue
+        for square in range(squares):
+            at = square * lanes
+            count = min(lanes, length - at)
+            # The registers hold a whole square; where less is left, it must not reach past the source's end.
+            if filled == lanes and first + (lanes - 1) * column_stride + at + lanes <= source.size:
+                transpose_square(source, first + at, column_stride, packed, base, places, at, count)
+                continue
+            for i in range(at, at + count):
+                for lane in range(filled):
+                    packed[base + places[i] + lane] = source[first + lane * column_stride + i]
+                for lane in range(filled, lanes):
+                    packed[base + places[i] + lane] = 0
 
 
 @kernel
-def _pack(source, start, strides, columns, depth, order, width, packed, n_threads):  # type: ignore[no-untyped-def]
+def _pack(source, start, strides, columns, runs, places, run_place, width, packed, n_threads):  # type: ignore[no-untyped-def]
     parallel_for(
         _pack_task,
         n_threads,
         n_threads,
-        (n_threads, source, start, strides, columns, depth, order, width, packed),
+        (n_threads, source, start, strides, columns, runs, places, run_place, width, packed),
     )
 
 
 def pack(
-    source: Array, start: int, strides: tuple[int, int], columns: int, depth: int, order: Array
+    purpose: str,
+    source: Array,
+    start: int,
+    strides: tuple[int, int],
+    columns: int,
+    runs: int,
+    places: Array,
+    run_place: int,
 ) -> Array:
-    """Panels of the weights ``source[start + column * strides[0] + depth * strides[1] + order[tap]]``.
+    """Panels of weights: element i of a run goes to row ``places[i] + run * run_place`` of its panel.
 
     Args:
+        purpose: names the scratch memory the panels go to.
         source: the weights, 1-D in memory order.
-        start: element where a group's weights begin.
-        strides: elements from one column, and one depth row, to the next.
+        start: element where they begin (those of a group).
+        strides: elements from one column, and from one run, to the next.
         columns: number of columns, the rows of the product's right factor transposed.
-        depth: channels summed over.
-        order: int64 (taps,), each tap's offset in ``source``, in the order the product visits them.
+        runs: number of runs of consecutive elements a column has.
+        places: int64 (length of a run,), in elements of a panel.
+        run_place: what each run adds to the places.
 
     Returns:
-        (panels * taps * depth * width,), cache-line aligned.
+        (panels * runs * length * width,) in scratch memory, cache-line aligned.
     """
     width = panel_width(source.itemsize)
-    packed = aligned_empty(-(-columns // width) * order.size * depth * width, source.dtype)
-    threads = num_threads() if packed.size > 8192 else 1
-    _pack(source, start, strides, columns, depth, order, width, packed, threads)
+    packed = scratch(purpose, -(-columns // width) * runs * places.size * width, source.dtype)
+    threads = num_threads() if packed.size > _SMALL else 1
+    _pack(source, start, strides, columns, runs, places, run_place, width, packed, threads)
     return packed
+
+
+@lru_cache(maxsize=1024)
+def places_by_tap(taps: int, depth: int, width: int) -> Array:
+    """Where a column's weights go that lie as (depth, taps): one run, to rows (taps, depth)."""
+    return (np.arange(taps)[None, :] * depth + np.arange(depth)[:, None]).reshape(-1) * np.int64(width)
+
+
+@lru_cache(maxsize=1024)
+def places_in_order(order: tuple[int, ...], depth: int, width: int) -> Array:
+    """Where a run of taps goes when tap ``order[i]`` is the panel's i-th: to rows ``i * depth``."""
+    places = np.empty(len(order), np.int64)
+    places[list(order)] = np.arange(len(order)) * depth * width
+    return places

@@ -18,19 +18,24 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import panel_width
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
-from nbconv_kernels.cpu.memory import Array, aligned_empty
+from nbconv_kernels.cpu.memory import Array, scratch
 from nbconv_kernels.cpu.microkernel import (
     ROWS,
+    SHORT_ROWS,
     VECTORS,
     address,
     keep_alive,
     multiply_reduce_1,
     multiply_reduce_2,
+    multiply_short_reduce_1,
+    multiply_short_reduce_2,
 )
 
 _BLOCK = 192  # pixels: 192 rows of two vectors are 24 KB, half of an L1 cache
+_MANY_PIXELS = 1024  # for each thread: from there on, adding up partial sums costs little beside making them
 _SMALL = 1 << 15  # multiply-adds below which a parallel region costs more than it saves
 
 
@@ -53,125 +58,184 @@ class Reduction(NamedTuple):
 
 
 @kernel
-def _reduce_task(task, reduction, taps, dy, x, sums, width, splits):  # type: ignore[no-untyped-def]
+def _tabulate(first, count, reduction, taps, first_tap, last_tap, base, item, zeros, limit, tail, steps):  # type: ignore[no-untyped-def]
+    """Addresses of the source pixels of ``count`` pixels: ``steps[(tap - first_tap) * _BLOCK + pixel]``.
+
+    Elements from ``limit`` on are read from the ``tail``.
+    """
+    _, out_h, out_w = reduction[:3]
+    source_h, source_w, source_pixel, source_start, step_y, step_x = reduction[6:12]
+    from_y = np.empty(_BLOCK, np.int64)
+    from_x = np.empty(_BLOCK, np.int64)
+    start = np.empty(_BLOCK, np.int64)
+    image = first // (out_h * out_w)
+    y = (first - image * out_h * out_w) // out_w
+    x = first - (image * out_h + y) * out_w
+    for pixel in range(count):
+        from_y[pixel] = y * step_y
+        from_x[pixel] = x * step_x
+        start[pixel] = ((image * source_h + y * step_y) * source_w + x * step_x) * source_pixel + source_start
+        x += 1
+        if x == out_w:
+            x = 0
+            y += 1
+            if y == out_h:
+                y = 0
+                image += 1
+    for tap in range(first_tap, last_tap):
+        tap_y, tap_x = taps[tap, 0], taps[tap, 1]
+        shift = (tap_y * source_w + tap_x) * source_pixel
+        at = (tap - first_tap) * _BLOCK
+        for pixel in range(count):
+            to_y = from_y[pixel] + tap_y
+            to_x = from_x[pixel] + tap_x
+            inside = (to_y >= 0) & (to_y < source_h) & (to_x >= 0) & (to_x < source_w)
+            element = start[pixel] + shift
+            where = base + element * item if element < limit else tail + (element - limit) * item
+            steps[at + pixel] = where if inside else zeros
+
+
+@kernel
+def _put_abreast(first, count, pixel, start, rows, whole, short, gradient, abreast):  # type: ignore[no-untyped-def]
+    """The rows of ``count`` pixels of dy, regrouped so that each tile's rows lie together for each pixel."""
+    for group in range(whole):
+        to = group * ROWS * _BLOCK
+        at = first * pixel + start + group * ROWS
+        if (group + 1) * ROWS <= rows:
+            for step in range(count):
+                for row in range(ROWS):
+                    abreast[to + step * ROWS + row] = gradient[at + step * pixel + row]
+        else:
+            for step in range(count):
+                for row in range(ROWS):
+                    value = gradient[at + step * pixel + row] if group * ROWS + row < rows else 0
+                    abreast[to + step * ROWS + row] = value
+    for group in range(short):
+        row_start = whole * ROWS + group * SHORT_ROWS
+        to = row_start * _BLOCK
+        at = first * pixel + start + row_start
+        if row_start + SHORT_ROWS <= rows:
+            for step in range(count):
+                for row in range(SHORT_ROWS):
+                    abreast[to + step * SHORT_ROWS + row] = gradient[at + step * pixel + row]
+        else:
+            for step in range(count):
+                for row in range(SHORT_ROWS):
+                    value = gradient[at + step * pixel + row] if row_start + row < rows else 0
+                    abreast[to + step * SHORT_ROWS + row] = value
+
+
+@kernel
+def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):  # type: ignore[no-untyped-def]
     pixel_splits, unit_splits = splits
+    whole, short = covers
     images, out_h, out_w, out_pixel, out_start, rows = reduction[:6]
-    source_h, source_w, source_pixel, source_start, step_y, step_x, columns = reduction[6:]
+    columns = reduction[12]
     n_taps = taps.shape[0]
-    groups = (rows + ROWS - 1) // ROWS
+    groups = whole + short
+    padded_rows = whole * ROWS + short * SHORT_ROWS
     panels = (columns + width - 1) // width
     stride = panels * width
     pixel_task = task // unit_splits
     unit_task = task - pixel_task * unit_splits
     units = n_taps * panels * groups
     first_unit, last_unit = units * unit_task // unit_splits, units * (unit_task + 1) // unit_splits
+    pixels = images * out_h * out_w
+    first_pixel, last_pixel = pixels * pixel_task // pixel_splits, pixels * (pixel_task + 1) // pixel_splits
+    own = pixel_task * n_taps * padded_rows * stride
     if first_unit == last_unit:
         return
+    if first_pixel == last_pixel:
+        sums[own : own + n_taps * padded_rows * stride] = 0
+        return
     first_tap, last_tap = first_unit // (panels * groups), (last_unit - 1) // (panels * groups) + 1
-    pixels = images * out_h * out_w
-    last_pixel = pixels * (pixel_task + 1) // pixel_splits
-    own = pixel_task * n_taps * groups * ROWS * stride
-    own_units = own + first_unit * ROWS * width
-    sums[own_units : own_units + (last_unit - first_unit) * ROWS * width] = 0
 
     zeros = np.zeros(stride, x.dtype)
-    zeros_at = address(zeros, 0)
-    # A panel's vectors may reach past a pixel's channels: harmless, as those sums are dropped, except past the end of
-    # the array. The last elements are read from a copy with room behind it.
+    # A panel's vectors may reach past a pixel's channels: harmless, as those sums are dropped, except past the end
+    # of the array. The last elements are read from a copy with room behind it.
     source = x.reshape(x.size)
-    tail_start = max(0, x.size - stride)
-    tail = np.zeros(x.size - tail_start + stride, x.dtype)
-    tail[: x.size - tail_start] = source[tail_start:]
-    tail_at = address(tail, 0)
-    base = address(x, 0)
-    item = x.itemsize
+    limit = max(0, x.size - stride)
+    tail = np.zeros(x.size - limit + stride, x.dtype)
+    tail[: x.size - limit] = source[limit:]
+    zeros_at, tail_at, base = address(zeros, 0), address(tail, 0), address(x, 0)
     gradient = dy.reshape(dy.size)
 
     steps = np.empty((last_tap - first_tap) * _BLOCK, np.int64)
-    abreast = np.empty(groups * _BLOCK * ROWS, x.dtype)
-    for first in range(pixels * pixel_task // pixel_splits, last_pixel, _BLOCK):
+    abreast = np.empty(padded_rows * _BLOCK, x.dtype)
+    for first in range(first_pixel, last_pixel, _BLOCK):
         count = min(_BLOCK, last_pixel - first)
-        image = first // (out_h * out_w)
-        y = (first - image * out_h * out_w) // out_w
-        column = first - (image * out_h + y) * out_w
-        for step in range(count):
-            for tap in range(first_tap, last_tap):
-                from_y = y * step_y + taps[tap, 0]
-                from_x = column * step_x + taps[tap, 1]
-                where = zeros_at
-                if 0 <= from_y < source_h and 0 <= from_x < source_w:
-                    at = ((image * source_h + from_y) * source_w + from_x) * source_pixel + source_start
-                    where = base + at * item if at + stride <= x.size else tail_at + (at - tail_start) * item
-                steps[(tap - first_tap) * _BLOCK + step] = where
-            column += 1
-            if column == out_w:
-                column = 0
-                y += 1
-                if y == out_h:
-                    y = 0
-                    image += 1
-        for group in range(groups):
-            filled = min(ROWS, rows - group * ROWS)
-            for step in range(count):
-                to = (group * _BLOCK + step) * ROWS
-                at = (first + step) * out_pixel + out_start + group * ROWS
-                for row in range(filled):
-                    abreast[to + row] = gradient[at + row]
-                for row in range(filled, ROWS):
-                    abreast[to + row] = 0
+        add = first > first_pixel
+        _tabulate(
+            first, count, reduction, taps, first_tap, last_tap, base, x.itemsize, zeros_at, limit, tail_at, steps
+        )
+        _put_abreast(first, count, out_pixel, out_start, rows, whole, short, gradient, abreast)
         for unit in range(first_unit, last_unit):
             tap = unit // (panels * groups)
             panel = (unit - tap * panels * groups) // groups
             group = unit - (tap * panels + panel) * groups
+            row = min(group, whole) * ROWS + max(0, group - whole) * SHORT_ROWS
             at = (tap - first_tap) * _BLOCK
-            to = own + unit * ROWS * width
-            if columns - panel * width > width // VECTORS:
-                multiply_reduce_2(
-                    steps, at, count, panel * width, abreast, group * _BLOCK * ROWS, sums, to, width
-                )
+            column = panel * width
+            to = own + ((tap * panels + panel) * padded_rows + row) * width
+            if columns - column > width // VECTORS:
+                if group < whole:
+                    multiply_reduce_2(steps, at, count, column, abreast, row * _BLOCK, sums, to, width, add)
+                else:
+                    multiply_short_reduce_2(steps, at, count, column, abreast, row * _BLOCK, sums, to, width, add)
+            elif group < whole:
+                multiply_reduce_1(steps, at, count, column, abreast, row * _BLOCK, sums, to, width, add)
             else:
-                multiply_reduce_1(
-                    steps, at, count, panel * width, abreast, group * _BLOCK * ROWS, sums, to, width
-                )
+                multiply_short_reduce_1(steps, at, count, column, abreast, row * _BLOCK, sums, to, width, add)
     keep_alive(zeros)
     keep_alive(tail)
 
 
 @kernel
-def _gather_task(task, n_tasks, rows, columns, n_taps, sums, width, pixel_splits, across, gradient):  # type: ignore[no-untyped-def]
+def _gather_task(task, n_tasks, rows, padded_rows, columns, n_taps, sums, width, pixel_splits, across, gradient):  # type: ignore[no-untyped-def]
     """Add the partial sums, and put them in the order (out, in, kh, kw).
 
     With ``across`` = S > 1 a tap is a kernel row and its columns are (kernel column, channel).
     """
-    groups = (rows + ROWS - 1) // ROWS
     panels = (columns + width - 1) // width
-    size = n_taps * panels * groups * ROWS * width
+    size = n_taps * panels * padded_rows * width
     channels = columns // across
+    tap_stride = panels * padded_rows * width
     for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
-        group = row // ROWS
-        for tap in range(n_taps):
-            for panel in range(panels):
-                at = (((tap * panels + panel) * groups + group) * ROWS + row - group * ROWS) * width
-                for lane in range(min(width, columns - panel * width)):
-                    total = sums[at + lane]
+        for panel in range(panels):
+            at = (panel * padded_rows + row) * width
+            for lane in range(min(width, columns - panel * width)):
+                column = panel * width + lane
+                s = column // channels
+                to = (row * channels + column - s * channels) * n_taps * across + s
+                for tap in range(n_taps):
+                    total = sums[at + tap * tap_stride + lane]
                     for split in range(1, pixel_splits):
-                        total += sums[split * size + at + lane]
-                    column = panel * width + lane
-                    s = column // channels
-                    c = column - s * channels
-                    gradient[(row * channels + c) * n_taps * across + tap * across + s] = total
+                        total += sums[split * size + at + tap * tap_stride + lane]
+                    gradient[to + tap * across] = total
 
 
 @kernel
-def _reduce(reduction, taps, dy, x, sums, width, splits, across, gradient, n_threads):  # type: ignore[no-untyped-def]
+def _reduce(reduction, covers, taps, dy, x, sums, width, splits, across, gradient, n_threads):  # type: ignore[no-untyped-def]
     parallel_for(
-        _reduce_task, splits[0] * splits[1], n_threads, (reduction, taps, dy, x, sums, width, splits)
+        _reduce_task, splits[0] * splits[1], n_threads, (reduction, covers, taps, dy, x, sums, width, splits)
     )
+    padded_rows = covers[0] * ROWS + covers[1] * SHORT_ROWS
     parallel_for(
         _gather_task,
         n_threads,
         n_threads,
-        (n_threads, reduction[5], reduction[12], taps.shape[0], sums, width, splits[0], across, gradient),
+        (
+            n_threads,
+            reduction[5],
+            padded_rows,
+            reduction[12],
+            taps.shape[0],
+            sums,
+            width,
+            splits[0],
+            across,
+            gradient,
+        ),
     )
 
 
@@ -187,11 +251,12 @@ def reduce(reduction: Reduction, taps: Array, dy: Array, x: Array, across: int, 
         gradient: 1-D, receives (out, in, kh, kw).
     """
     width = panel_width(x.itemsize)
-    groups, panels = -(-reduction.rows // ROWS), -(-reduction.columns // width)
+    covers = tiles(reduction.rows)
+    padded_rows, panels = covers[0] * ROWS + covers[1] * SHORT_ROWS, -(-reduction.columns // width)
     pixels = reduction.images * reduction.out_h * reduction.out_w
-    units = len(taps) * groups * panels
     work = pixels * reduction.rows * reduction.columns * len(taps)
     threads = num_threads() if work > _SMALL else 1
-    splits = (1, threads) if units >= 8 * threads and pixels < 1024 * threads else (threads, 1)
-    sums = aligned_empty(splits[0] * units * ROWS * width, x.dtype)
-    _reduce(tuple(reduction), taps, dy, x, sums, width, splits, across, gradient, threads)
+    by_units = len(taps) * panels * sum(covers) >= 8 * threads and pixels < _MANY_PIXELS * threads
+    splits = (1, threads) if by_units else (threads, 1)
+    sums = scratch("weight gradient", splits[0] * len(taps) * panels * padded_rows * width, x.dtype)
+    _reduce(tuple(reduction), covers, taps, dy, x, sums, width, splits, across, gradient, threads)

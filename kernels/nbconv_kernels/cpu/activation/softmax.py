@@ -1,0 +1,181 @@
+"""softmax along an axis: y = exp(x - max) / sum(exp(x - max)), and its gradient dx = y * (dy - sum(dy * y)).
+
+The maximum keeps exp from overflowing. Memory is seen as (outer, length, inner). Channels last makes inner = 1 the
+common case: rows, each of which stays in the first cache over its three sweeps. Along another axis the kernel takes
+64 neighbouring columns at a time, so that the inner loops are vectors over them.
+
+Limit: the exponentials, about 20 vector multiply-adds an element.
+"""
+
+from __future__ import annotations
+
+import operator
+from math import prod
+
+import numpy as np
+
+from nbconv_kernels.cpu import vecmath
+from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.memory import Array, check_float
+from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
+
+_COLUMNS = 64  # columns that are normalised together
+
+
+@kernel
+def exponentials(x, y):  # type: ignore[no-untyped-def]
+    """Write exp(x - max(x)) to ``y``; return max(x) and the sum. NaN in ``x`` makes the sum NaN."""
+    largest = x[0]
+    for i in range(1, x.size):
+        largest = x[i] if x[i] > largest else largest
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        y[i] = vecmath.exp(x[i] - largest)
+        total += y[i]
+    return largest, total
+
+
+@kernel
+def _rows_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
+    rows = x.shape[0]
+    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
+        out = y[row]
+        _, total = exponentials(x[row], out)
+        scale = x.dtype.type(1) / total
+        for i in range(out.size):
+            out[i] *= scale
+
+
+@kernel
+def _rows(n_tasks, x, y, n_threads):  # type: ignore[no-untyped-def]
+    parallel_for(_rows_task, n_tasks, n_threads, (n_tasks, x, y))
+
+
+@kernel
+def _columns_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
+    outer, length, inner = x.shape
+    blocks = (inner + _COLUMNS - 1) // _COLUMNS
+    largest, total = np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype)
+    for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
+        o = block // blocks
+        first = (block - o * blocks) * _COLUMNS
+        width = min(_COLUMNS, inner - first)
+        for j in range(width):
+            largest[j] = x[o, 0, first + j]
+            total[j] = 0
+        for i in range(1, length):
+            values = x[o, i, first : first + width]
+            for j in range(width):
+                largest[j] = values[j] if values[j] > largest[j] else largest[j]
+        for i in range(length):
+            values, out = x[o, i, first : first + width], y[o, i, first : first + width]
+            for j in range(width):
+                out[j] = vecmath.exp(values[j] - largest[j])
+                total[j] += out[j]
+        for i in range(length):
+            out = y[o, i, first : first + width]
+            for j in range(width):
+                out[j] /= total[j]
+
+
+@kernel
+def _columns(n_tasks, x, y, n_threads):  # type: ignore[no-untyped-def]
+    parallel_for(_columns_task, n_tasks, n_threads, (n_tasks, x, y))
+
+
+def softmax(x: Array, axis: int = 1) -> Array:
+    """e^x along ``axis``, divided by its sum.
+
+    Raises:
+        TypeError: for a dtype other than float32 or float64.
+        ValueError: when ``x`` has no such axis.
+    """
+    check_float("softmax", x)
+    outer, length, inner = _extents("softmax", x.shape, axis)
+    y = empty_as(x)
+    if x.size == 0:
+        return y
+    source, out = row_of(x), row_of(y)
+    if inner == 1:
+        _rows(task_count(x.size), source.reshape(outer, length), out.reshape(outer, length), num_threads())
+    else:
+        shape = (outer, length, inner)
+        _columns(task_count(x.size), source.reshape(shape), out.reshape(shape), num_threads())
+    return y
+
+
+@kernel
+def _rows_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-def]
+    rows = y.shape[0]
+    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
+        gradient, value, out = dy[row], y[row], dx[row]
+        total = y.dtype.type(0)
+        for i in range(value.size):
+            total += gradient[i] * value[i]
+        for i in range(value.size):
+            out[i] = value[i] * (gradient[i] - total)
+
+
+@kernel
+def _rows_backward(n_tasks, dy, y, dx, n_threads):  # type: ignore[no-untyped-def]
+    parallel_for(_rows_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
+
+
+@kernel
+def _columns_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-def]
+    outer, length, inner = y.shape
+    blocks = (inner + _COLUMNS - 1) // _COLUMNS
+    total = np.empty(_COLUMNS, y.dtype)
+    for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
+        o = block // blocks
+        first = (block - o * blocks) * _COLUMNS
+        last = min(inner, first + _COLUMNS)
+        total[:] = 0
+        for i in range(length):
+            gradient, value = dy[o, i, first:last], y[o, i, first:last]
+            for j in range(value.size):
+                total[j] += gradient[j] * value[j]
+        for i in range(length):
+            gradient, value, out = dy[o, i, first:last], y[o, i, first:last], dx[o, i, first:last]
+            for j in range(value.size):
+                out[j] = value[j] * (gradient[j] - total[j])
+
+
+@kernel
+def _columns_backward(n_tasks, dy, y, dx, n_threads):  # type: ignore[no-untyped-def]
+    parallel_for(_columns_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
+
+
+def softmax_backward(dy: Array, y: Array, axis: int = 1) -> Array:
+    """Gradient of the input of a softmax along ``axis`` with output ``y``.
+
+    Raises:
+        TypeError: for dtypes other than float32 or float64, or mixed ones.
+        ValueError: when the shapes differ or there is no such axis.
+    """
+    check_float("softmax_backward", dy, y)
+    check_same_shape("softmax_backward", dy=dy, y=y)
+    outer, length, inner = _extents("softmax_backward", y.shape, axis)
+    dx = empty_as(y)
+    if y.size == 0:
+        return dx
+    if inner == 1:
+        rows = (array.reshape(outer, length) for array in (row_of(dy), row_of(y), row_of(dx)))
+        _rows_backward(task_count(y.size), *rows, num_threads())
+    else:
+        boxes = (array.reshape(outer, length, inner) for array in (row_of(dy), row_of(y), row_of(dx)))
+        _columns_backward(task_count(y.size), *boxes, num_threads())
+    return dx
+
+
+def _extents(op: str, shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
+    """(outer, length, inner) of memory, channels last where it is 4-D, around ``axis``."""
+    ndim = len(shape)
+    place = operator.index(axis)
+    if not -ndim <= place < ndim:
+        raise ValueError(f"{op}: expected an axis of the shape {shape}, got {axis}")
+    place %= ndim
+    if ndim == 4:
+        shape = (shape[0], shape[2], shape[3], shape[1])
+        place = (0, 3, 1, 2)[place]
+    return prod(shape[:place]), shape[place], prod(shape[place + 1 :])

@@ -1,0 +1,45 @@
+"""How the work of a kernel is cut into tasks, and how elementwise kernels see an array: as one row of memory."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbconv_kernels.cpu.jit import get_num_threads, kernel
+from nbconv_kernels.cpu.memory import Array, empty_nchw, nhwc
+
+_SMALL = 1 << 15  # elements that one thread sweeps in about the time a parallel region costs
+
+
+def task_count(elements: int) -> int:
+    """Tasks for a sweep over ``elements``: one a thread, or only one where there is little to do.
+
+    It depends on the number of threads set, not on those free at the moment, so that sums are split alike.
+    """
+    return get_num_threads() if elements > _SMALL else 1
+
+
+@kernel
+def share(total, task, n_tasks):  # type: ignore[no-untyped-def]
+    """(first, last) of the elements 0 .. ``total`` that a task does, in multiples of a cache line's 16 floats."""
+    lines = (total + 15) // 16
+    return min(total, lines * task // n_tasks * 16), min(total, lines * (task + 1) // n_tasks * 16)
+
+
+def row_of(x: Array) -> Array:
+    """The elements of ``x`` as they lie in the backend's memory: channels last for 4-D, row-major otherwise.
+
+    A view where the memory is like that already, else a copy.
+    """
+    return (nhwc(x) if x.ndim == 4 else np.ascontiguousarray(x)).reshape(-1)
+
+
+def empty_as(x: Array) -> Array:
+    """An uninitialised array of the shape and dtype of ``x`` whose ``row_of`` is a view."""
+    return empty_nchw(*x.shape, x.dtype) if x.ndim == 4 else np.empty(x.shape, x.dtype)
+
+
+def check_same_shape(op: str, **arrays: Array) -> None:
+    """Raise a ValueError unless both named arrays have the same shape."""
+    (name, first), (other, second) = arrays.items()
+    if first.shape != second.shape:
+        raise ValueError(f"{op}: expected {name} and {other} of one shape, got {first.shape} and {second.shape}")

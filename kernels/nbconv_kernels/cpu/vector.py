@@ -1,0 +1,161 @@
+"""Vectors of a register's width as values in kernels, for loops that LLVM does not vectorise by itself.
+
+A pooling keeps one value per channel over two nested loops of its window. LLVM vectorises innermost loops only, and
+those only well when they are long; with the channels in a vector variable the window stays in registers, and six
+channels cost one masked operation instead of six scalar ones.
+
+``load`` and ``store`` take the number of elements that exist from a place on: lanes behind them are read as zero
+and not written. Limit: whatever the loop around is limited by; each function here is one or two instructions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+from nbconv_kernels.cpu.simd import SIMD
+
+_INT32 = ir.IntType(32)
+_INT64 = ir.IntType(64)
+_FLAGS = ("contract", "reassoc", "nsz")
+
+
+class Vector(types.Type):
+    """Numba's type of ``lanes`` numbers (or truth values) of ``dtype`` in one register."""
+
+    def __init__(self, dtype: types.Type, lanes: int) -> None:
+        self.dtype = dtype
+        self.lanes = lanes
+        super().__init__(name=f"Vector({dtype}, {lanes})")
+
+
+_ELEMENT = {
+    types.float32: ir.FloatType(),
+    types.float64: ir.DoubleType(),
+    types.int32: _INT32,
+    types.boolean: ir.IntType(1),
+}
+
+
+def _llvm_type(vector: Vector) -> ir.VectorType:
+    return ir.VectorType(_ELEMENT[vector.dtype], vector.lanes)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, _llvm_type(fe_type))
+
+
+def _splat(builder: Any, scalar: Any, lanes: int) -> Any:
+    undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes))
+
+
+def _existing(builder: Any, count: Any, lanes: int) -> Any:
+    """True in the first ``count`` lanes. 32-bit numbers suffice: a count beyond the lanes is cut to them."""
+    most = ir.Constant(_INT64, lanes)
+    count = builder.select(builder.icmp_signed("<", count, most), count, most)
+    numbers = ir.Constant(ir.VectorType(_INT32, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(count, _INT32), lanes))
+
+
+def _place(context: Any, builder: Any, array_type: Any, array: Any, at: Any, vector: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
+
+
+def _memory_intrinsic(builder: Any, what: str, vector: Any, result: Any, parameters: list[Any]) -> Any:
+    kind = {"float": "f32", "double": "f64", "i32": "i32"}[str(vector.element)]
+    name = f"llvm.masked.{what}.v{vector.count}{kind}.p0"
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, parameters), name)
+
+
+@intrinsic
+def lanes(typing_context: Any, array: Any) -> Any:
+    """Elements of ``array``'s dtype in a vector, a constant."""
+    count = SIMD.lanes(array.dtype.bitwidth // 8)
+    return types.intp(array), lambda context, builder, signature, values: ir.Constant(_INT64, count)
+
+
+@intrinsic
+def load(typing_context: Any, array: Any, at: Any, count: Any) -> Any:
+    """The vector at element ``at`` of a contiguous 1-D array, of which ``count`` elements exist."""
+    result = Vector(array.dtype, SIMD.lanes(array.dtype.bitwidth // 8))
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        vector = _llvm_type(result)
+        mask = _existing(builder, values[2], result.lanes)
+        pointer = _place(context, builder, signature.args[0], values[0], values[1], vector)
+        function = _memory_intrinsic(
+            builder, "load", vector, vector, [vector.as_pointer(), _INT32, mask.type, vector]
+        )
+        align = ir.Constant(_INT32, array.dtype.bitwidth // 8)
+        return builder.call(function, [pointer, align, mask, ir.Constant(vector, None)])
+
+    return result(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store(typing_context: Any, array: Any, at: Any, vector: Any, count: Any) -> Any:
+    """Write the first ``count`` lanes to element ``at`` and following of a contiguous 1-D array."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = _llvm_type(vector)
+        mask = _existing(builder, values[3], vector.lanes)
+        pointer = _place(context, builder, signature.args[0], values[0], values[1], kind)
+        function = _memory_intrinsic(
+            builder, "store", kind, ir.VoidType(), [kind, kind.as_pointer(), _INT32, mask.type]
+        )
+        align = ir.Constant(_INT32, vector.dtype.bitwidth // 8)
+        builder.call(function, [values[2], pointer, align, mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, types.intp), codegen
+
+
+@intrinsic
+def fill(typing_context: Any, like: Any, value: Any) -> Any:
+    """``value`` in each lane: as many as the vector ``like`` or a vector of the array ``like`` has; integers as int32."""
+    count = like.lanes if isinstance(like, Vector) else SIMD.lanes(like.dtype.bitwidth // 8)
+    result = Vector(types.int32 if isinstance(value, types.Integer) else like.dtype, count)
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        scalar = context.cast(builder, values[1], value, result.dtype)
+        return _splat(builder, scalar, result.lanes)
+
+    return result(like, value), codegen
+
+
+@intrinsic
+def plus(typing_context: Any, a: Any, b: Any) -> Any:
+    """``a + b``, lane by lane."""
+    return a(a, b), lambda context, builder, signature, values: builder.fadd(*values, flags=_FLAGS)
+
+
+@intrinsic
+def times(typing_context: Any, a: Any, b: Any) -> Any:
+    """``a * b``, lane by lane."""
+    return a(a, b), lambda context, builder, signature, values: builder.fmul(*values, flags=_FLAGS)
+
+
+@intrinsic
+def beats(typing_context: Any, challenger: Any, best: Any) -> Any:
+    """True in the lanes where the challenger is the greater or is not a number."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        greater = builder.fcmp_ordered(">", *values)
+        return builder.or_(greater, builder.fcmp_unordered("uno", values[0], values[0]))
+
+    return Vector(types.boolean, best.lanes)(challenger, best), codegen
+
+
+@intrinsic
+def choose(typing_context: Any, mask: Any, a: Any, b: Any) -> Any:
+    """``a`` in the lanes where ``mask`` is true, ``b`` elsewhere."""
+    return a(mask, a, b), lambda context, builder, signature, values: builder.select(*values)
