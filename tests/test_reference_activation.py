@@ -1,0 +1,104 @@
+"""The reference activations against the ONNX reference evaluator, PyTorch and finite differences."""
+
+import numpy as np
+import pytest
+from oracles import distinct, finite_differences, onnx_op
+
+from nbconv_kernels import reference as ops
+
+# The op, its argument, ONNX's operator and attributes, and whether the gradient takes y rather than x.
+CASES = {
+    "relu": (ops.relu, (), "Relu", {}, ops.relu_backward, True),
+    "leaky_relu": (ops.leaky_relu, (0.2,), "LeakyRelu", {"alpha": 0.2}, ops.leaky_relu_backward, False),
+    "leaky_relu, default": (ops.leaky_relu, (), "LeakyRelu", {"alpha": 0.01}, ops.leaky_relu_backward, False),
+    "elu": (ops.elu, (1.7,), "Elu", {"alpha": 1.7}, ops.elu_backward, False),
+    "elu, default": (ops.elu, (), "Elu", {}, ops.elu_backward, False),
+    "sigmoid": (ops.sigmoid, (), "Sigmoid", {}, ops.sigmoid_backward, True),
+    "tanh": (ops.tanh, (), "Tanh", {}, ops.tanh_backward, True),
+    "softmax": (ops.softmax, (), "Softmax", {"axis": 1}, ops.softmax_backward, True),
+    "softmax, last axis": (ops.softmax, (-1,), "Softmax", {"axis": -1}, ops.softmax_backward, True),
+}
+cases = pytest.mark.parametrize("case", CASES)
+
+
+@cases
+@pytest.mark.parametrize("shape", [(4, 5), (2, 3, 4, 5), (2, 3, 4)])
+def test_forward_agrees_with_onnx(case, shape):
+    op, args, name, attributes, _, _ = CASES[case]
+    x = distinct(shape)
+    # Attributes are float32 in ONNX.
+    np.testing.assert_allclose(op(x, *args), onnx_op(name, x, **attributes)[0], rtol=1e-7, atol=1e-12)
+
+
+@cases
+@pytest.mark.parametrize("shape", [(4, 5), (2, 3, 2, 4)])
+def test_gradient_is_finite_differences(case, shape):
+    op, args, _, _, backward, wants_y = CASES[case]
+    x = distinct(shape)
+    dy = np.random.default_rng(1).standard_normal(shape)
+    expected = finite_differences(lambda x: op(x, *args), [x], 0, dy)
+    dx = backward(dy, op(x, *args) if wants_y else x, *args)
+    np.testing.assert_allclose(dx, expected, rtol=1e-6, atol=1e-8)
+
+
+@cases
+def test_special_values_agree_with_pytorch(case):
+    torch = pytest.importorskip("torch")
+    op, args, name, _, backward, wants_y = CASES[case]
+    functional = {"Relu": "relu", "LeakyRelu": "leaky_relu", "Elu": "elu"}.get(name, name.lower())
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e4, -1e4, 1e-30, 1.0], np.float32)
+    # In rows of one, so that a softmax sees every value beside ordinary ones.
+    x = np.stack([special, np.ones_like(special)], axis=1)
+    if name == "Softmax":
+        args = (1,)
+    t = torch.tensor(x, requires_grad=True)
+    expected = getattr(torch.nn.functional, functional)(t, *args)
+    expected.sum().backward()
+    y = op(x, *args)
+    np.testing.assert_allclose(y, expected.detach(), rtol=1e-6)
+    dx = backward(np.ones_like(x), y if wants_y else x, *args)
+    # Where x is NaN, PyTorch's gradients depend on its build.
+    defined = ~np.isnan(x) if name != "Softmax" else np.ones_like(x, bool)
+    np.testing.assert_allclose(dx[defined], t.grad.numpy()[defined], rtol=1e-5, atol=1e-6)
+
+
+def test_nan_passes_the_relu_and_its_gradient():
+    x = np.array([np.nan, -1.0, 2.0])
+    np.testing.assert_array_equal(ops.relu(x), [np.nan, 0, 2])
+    np.testing.assert_array_equal(ops.relu_backward(np.array([5.0, np.nan, 6.0]), ops.relu(x)), [5, 0, 6])
+
+
+@cases
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (0, 3, 4, 5), (4, 5), (0, 5)])
+def test_dtype_and_layout_of_the_results(case, dtype, shape):
+    op, args, _, _, backward, _ = CASES[case]
+    x = np.asfortranarray(np.ones(shape, dtype))
+    for result in (op(x, *args), backward(x, x, *args)):
+        assert result.dtype == dtype
+        assert result.shape == shape
+        memory = result.transpose(0, 2, 3, 1) if len(shape) == 4 else result
+        assert memory.flags.c_contiguous
+
+
+def test_arrays_without_axes_keep_their_shape():
+    x = np.array(-2.0)
+    assert ops.relu(x).shape == ops.sigmoid(x).shape == ops.elu_backward(x, x).shape == ()
+
+
+@cases
+def test_what_is_wrong(case):
+    op, _, _, _, backward, _ = CASES[case]
+    with pytest.raises(TypeError, match="expected float32 or float64, got int64"):
+        op(np.ones((2, 3), np.int64))
+    with pytest.raises(TypeError, match="expected arrays of one dtype, got float64 and float32"):
+        backward(np.ones((2, 3)), np.ones((2, 3), np.float32))
+    with pytest.raises(ValueError, match=r"expected dy of [xy]'s shape \(3, 2\), got shape \(2, 3\)"):
+        backward(np.ones((2, 3)), np.ones((3, 2)))
+
+
+def test_what_is_wrong_with_an_axis():
+    with pytest.raises(ValueError, match=r"axis 2 is out of range for an array of shape \(2, 3\)"):
+        ops.softmax(np.ones((2, 3)), 2)
+    with pytest.raises(ValueError, match=r"axis -3 is out of range for an array of shape \(2, 3\)"):
+        ops.softmax_backward(np.ones((2, 3)), np.ones((2, 3)), -3)
