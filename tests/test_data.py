@@ -159,6 +159,23 @@ def test_read_digit_pads_and_inverts_as_told(tmp_path):
     np.testing.assert_allclose(read[3], [0, 0, 1, 0, 0, 1, 0, 0], atol=1e-6)
 
 
+def test_read_digit_cuts_margins_off(tmp_path, digit):
+    image = pytest.importorskip("PIL.Image")
+    _, ink = digit
+    tight = ink[:, ink.max(axis=0) > 80]
+    paper = np.pad(tight, ((30, 90), (100, 5)))
+    image.fromarray(tight).save(tmp_path / "tight.png")
+    image.fromarray(255 - paper // 2).save(tmp_path / "paper.png")  # and in pale ink
+    tight, paper = (read_digit(tmp_path / name, 32) for name in ("tight.png", "paper.png"))
+    np.testing.assert_allclose(paper, tight, atol=0.01)
+
+
+def test_read_digit_of_a_blank_page_is_blank(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    image.new("L", (30, 20), "white").save(tmp_path / "blank.png")
+    assert not read_digit(tmp_path / "blank.png", 32).any()
+
+
 def test_read_digit_takes_transparent_for_white(tmp_path):
     image = pytest.importorskip("PIL.Image")
     picture = np.zeros((16, 16, 4), np.uint8)

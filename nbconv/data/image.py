@@ -11,15 +11,17 @@ from nbconv.errors import DataError
 from nbconv.typing import Array
 
 _GRID = 8  # the digits were scanned to 8 x 8 blocks
+_INK = 0.3  # a brighter pixel belongs to the digit, not to the paper's grain
+_FILLED = 0.86  # of the picture's side: a digit that long has its margins off already
 _LARGEST_SIDE = 20_000  # pixels; keeps a wrong or hostile file from filling the memory
 
 
 def read_digit(path: str | os.PathLike[str], size: int, *, invert: bool | None = None) -> Array:
     """A picture of one digit as float32 (1, 1, size, size), prepared as the embedded digits were.
 
-    The picture is turned to greyscale in [0, 1] with bright ink on a dark ground, padded to a square,
-    averaged to 8 x 8 blocks and then resized bilinearly, as ``digits(size)`` does. Transparent pixels count
-    as white.
+    The picture is turned to greyscale, bright ink on a dark ground, and stretched to [0, 1]; wide margins are
+    cut off; it is padded to a square, averaged to 8 x 8 blocks and then resized bilinearly, as
+    ``digits(size)`` does. Transparent pixels count as white.
 
     Args:
         path: an image file that Pillow can read.
@@ -32,12 +34,13 @@ def read_digit(path: str | os.PathLike[str], size: int, *, invert: bool | None =
         OSError: when the file cannot be opened.
     """
     grey = _read_grey(path)
-    height, width = grey.shape
     if invert is None:
         border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
         invert = float(np.median(border)) > 0.5
     if invert:
         grey = 1 - grey
+    grey = _cut_to_ink(grey)
+    height, width = grey.shape
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     square = np.zeros((side, side), np.float32)
@@ -69,6 +72,19 @@ def _read_grey(path: str | os.PathLike[str]) -> Array:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(f"{path}: a damaged image: {error}") from None
+
+
+def _cut_to_ink(grey: Array) -> Array:
+    """``grey`` from 0 where it is darkest to 1 where it is brightest, without wide margins around the ink."""
+    grey = grey - grey.min()
+    brightest = grey.max()
+    if brightest == 0:
+        return grey
+    grey /= brightest
+    rows, columns = np.nonzero(grey > _INK)
+    if max(np.ptp(rows), np.ptp(columns)) + 1 > _FILLED * max(grey.shape):
+        return grey
+    return grey[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
 def _box_weights(side: int) -> Array:
