@@ -1,0 +1,121 @@
+"""Train a network, report its accuracy on held-out images and save it."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbconv import callbacks, models, plot
+from nbconv.cli import common
+from nbconv.errors import NbconvError
+
+if TYPE_CHECKING:
+    from nbconv.optim import Optimizer
+    from nbconv.sequential import Sequential
+
+_RATES = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    common.add_data(parser)
+    parser.add_argument("--model", choices=models.names(), default="lenet5", help="the network (%(default)s)")
+    common.add_backend(parser)
+    parser.add_argument(
+        "--epochs", type=common.positive, default=30, help="passes over the images (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=common.positive, default=64, help="images in a step (%(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=common.natural, default=0, help="decides all that is random (%(default)s)"
+    )
+    parser.add_argument("--optimizer", choices=list(_RATES), default="sgd", help="(%(default)s)")
+    parser.add_argument(
+        "--lr", type=float, help=f"learning rate ({', '.join(f'{k} {v}' for k, v in _RATES.items())})"
+    )
+    parser.add_argument(
+        "--schedule", choices=["cosine", "constant"], default="cosine", help="of it (%(default)s)"
+    )
+    parser.add_argument("--momentum", type=float, default=0.9, help="of sgd (%(default)s)")
+    parser.add_argument("--weight-decay", type=float, default=5e-4, help="(%(default)s)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="save the trained model here (.safetensors)"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the learning curves here (.png, .svg, .pdf)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Train, and return what was measured."""
+    import nbconv as nb
+
+    begin = time.perf_counter()
+    _check_files(options)
+    model = models.get(options.model)(backend=options.backend, seed=options.seed)
+    size = common.input_size(model, options.data)
+    train, test = common.DATA_SETS[options.data](size)
+    trainer = nb.Trainer(model, nb.CrossEntropyLoss(), _optimizer(model, options))
+    if not options.quiet:
+        print(
+            f"{options.model} on {options.data}: {len(train.x):,} images of {size} x {size} to train on, "
+            f"{len(test.x):,} held out"
+        )
+    history = trainer.fit(
+        *train,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        validation_data=test,
+        callbacks=[callbacks.LearningRate()] if options.schedule == "cosine" else [],
+        verbose=not options.quiet,
+    )
+    measured = trainer.evaluate(*test)
+    result = {
+        "command": "train",
+        "data": options.data,
+        "model": options.model,
+        "backend": options.backend,
+        "seed": options.seed,
+        "epochs": history.epochs,
+        "interrupted": history.interrupted,
+        "test_accuracy": measured["accuracy"],
+        "test_loss": measured["loss"],
+        "train_accuracy": history.last().get("accuracy"),
+        "train_loss": history.last().get("loss"),
+        "train_seconds": sum(history["seconds"]) if history.epochs else 0.0,
+        "images_per_second": max(history["images_per_second"]) if history.epochs else None,
+    }
+    if history.interrupted:
+        print(f"stopped after {history.epochs} of {options.epochs} epochs")
+    print(f"held-out accuracy {common.percent(measured['accuracy'])} of {len(test.x):,} images")
+    if options.output:
+        model.save(options.output)
+        print(f"wrote {options.output}")
+    if options.plot and history.epochs:
+        plot.learning_curves(history, options.plot)
+        print(f"wrote {options.plot}")
+    return {**result, "seconds": time.perf_counter() - begin}
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Find out before training what would keep its results from being written."""
+    for path in (options.output, options.plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise NbconvError(f"cannot write {path}: there is no directory {path.parent}")
+    if options.plot:
+        plot.check_path(options.plot)
+
+
+def _optimizer(model: Sequential, options: argparse.Namespace) -> Optimizer:
+    import nbconv as nb
+
+    rate = _RATES[options.optimizer] if options.lr is None else options.lr
+    parameters = model.parameters()
+    if options.optimizer == "sgd":
+        return nb.SGD(parameters, lr=rate, momentum=options.momentum, weight_decay=options.weight_decay)
+    kind = nb.Adam if options.optimizer == "adam" else nb.AdamW
+    return kind(parameters, lr=rate, weight_decay=options.weight_decay)

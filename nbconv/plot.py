@@ -1,0 +1,49 @@
+"""Pictures of a training run; needs matplotlib (the ``plot`` extra)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nbconv.errors import NbconvError
+from nbconv.history import History
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Raise as :func:`learning_curves` would for this ``path``, before there is anything to draw."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+    except ImportError:
+        raise NbconvError('pictures need matplotlib: pip install "nbconv[plot]"') from None
+    suffixes = sorted(FigureCanvasAgg.get_supported_filetypes())
+    if Path(path).suffix[1:].lower() not in suffixes:
+        raise ValueError(f"cannot draw {path}: its suffix must be one of {', '.join(suffixes)}")
+
+
+def learning_curves(history: History, path: str | os.PathLike[str]) -> None:
+    """Write a picture of the loss and accuracy after each epoch; the suffix of ``path`` decides the format.
+
+    Raises:
+        NbconvError: when matplotlib is not installed.
+        ValueError: when no epoch was completed, or the suffix is no picture format.
+    """
+    check_path(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not history.epochs:
+        raise ValueError("learning_curves: the history holds no completed epoch")
+
+    epochs = range(1, history.epochs + 1)
+    panels = [name for name in ("loss", "accuracy") if name in history]
+    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)  # not pyplot: no window system, no state shared between threads
+    for name, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        for key, label in ((name, "training"), (f"val_{name}", "held out")):
+            if key in history:
+                axes.plot(epochs, history[key], label=label, marker="." if history.epochs < 60 else "")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(Path(path), dpi=150)
