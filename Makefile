@@ -1,0 +1,41 @@
+# make demo   train LeNet-5 on the embedded digits
+# make test   the whole test suite
+# make lint   ruff and mypy
+# make bench  the benchmarks
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DELETE_ON_ERROR:
+.PHONY: demo test quicktest lint format bench clean
+
+demo: $(VENV)/plot.stamp
+	$(BIN)/nbconv train --data digits --model lenet5 --output lenet.safetensors --plot lenet-curves.png
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest
+
+quicktest: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -x -m "not slow"
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest benchmarks
+
+clean:
+	rm -rf $(VENV)
+
+# The package is installed editable, so sources may change; only pyproject.toml asks for another installation.
+$(VENV)/%.stamp: pyproject.toml
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	touch $@
