@@ -155,6 +155,21 @@ def keep_alive(typing_context: Any, array: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing_context: Any, where: Any) -> Any:
+    """Start to bring the cache line at an address into the L2 cache; any address is allowed."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], ir.IntType(8).as_pointer())
+        arguments = [pointer, *(ir.Constant(_INT32, value) for value in (0, 2, 1))]  # read, L2, data
+        function_type = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        builder.call(function, arguments)
+        return context.get_dummy_value()
+
+    return types.void(types.intp), codegen
+
+
+@intrinsic
 def transpose_square(
     typing_context: Any,
     source: Any,

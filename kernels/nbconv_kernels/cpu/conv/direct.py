@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nbconv_kernels.cpu.conv import narrow
 from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
 from nbconv_kernels.cpu.conv.weight_gradient import Reduction, reduce
@@ -50,6 +51,8 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     Input pixel h meets output row (h + pad - r * dilation) / stride for the kernel rows r where that divides. The
     pixels of one phase (h mod stride) share their kernel rows, so each phase is a product of its own.
     """
+    if narrow.suits(g, dy.itemsize):
+        return narrow.backward_input(dy, weight, g)
     dx = np.empty((g.n, g.h, g.w, g.c), dy.dtype)
     weight = np.ascontiguousarray(weight).reshape(-1)
     c, k, positions = g.c // g.groups, g.k // g.groups, g.r * g.s

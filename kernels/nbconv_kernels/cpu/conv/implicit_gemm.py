@@ -38,6 +38,7 @@ from nbconv_kernels.cpu.microkernel import (
     multiply_rows_2,
     multiply_short_rows_1,
     multiply_short_rows_2,
+    prefetch,
 )
 
 _BLOCK = 16  # tiles whose addresses are tabulated together
@@ -111,6 +112,7 @@ def _fill_tables(first, count, product, taps, source, zeros, out, spare, inputs,
             if y == rows_y:
                 y = 0
                 image += 1
+    shift = 0
     for tap in range(taps.shape[0]):
         tap_y, tap_x = taps[tap, 0], taps[tap, 1]
         shift = (tap_y * source_w + tap_x) * source_pixel * item
@@ -120,6 +122,8 @@ def _fill_tables(first, count, product, taps, source, zeros, out, spare, inputs,
             to_x = from_x[row] + tap_x
             inside = (to_y >= 0) & (to_y < source_h) & (to_x >= 0) & (to_x < source_w)
             inputs[at + row] = start[row] + shift if inside else zeros
+    # Where the next block starts to read, as far as this block has not read it.
+    return start[count - 1] + shift, start[count - 1] - start[0]
 
 
 @kernel
@@ -139,31 +143,41 @@ def multiply_range(  # type: ignore[no-untyped-def]
         whole = min(last, max(first, whole_tiles)) - first
         count = whole * ROWS + (last - first - whole) * SHORT_ROWS
         first_row = min(first, whole_tiles) * ROWS + max(0, first - whole_tiles) * SHORT_ROWS
-        _fill_tables(first_row, count, product, taps, source, zeros_at, out, spare_at, inputs, outputs)
+        ahead, length = _fill_tables(
+            first_row, count, product, taps, source, zeros_at, out, spare_at, inputs, outputs
+        )
+        # The next block's source comes to the L2 cache a few lines a tile, while this one's is multiplied.
+        share = length // ((last - first) * (panel_range[1] - panel_range[0])) if last < tile_range[1] else 0
         for panel in range(panel_range[0], panel_range[1]):
             column = panel * width
             left = columns - column
             wide = left > width // VECTORS
             at = (panel * all_taps + first_tap) * depth * width
-            for tile in range(whole):
-                row = tile * ROWS
-                if wide:
-                    multiply_rows_2(
-                        inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
-                    )
+            row = 0
+            while row < count:
+                for line in range(ahead, ahead + share, 64):
+                    prefetch(line)
+                ahead += share
+                if row < whole * ROWS:
+                    if wide:
+                        multiply_rows_2(
+                            inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
+                        )
+                    else:
+                        multiply_rows_1(
+                            inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
+                        )
+                    row += ROWS
                 else:
-                    multiply_rows_1(
-                        inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
-                    )
-            for row in range(whole * ROWS, count, SHORT_ROWS):
-                if wide:
-                    multiply_short_rows_2(
-                        inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
-                    )
-                else:
-                    multiply_short_rows_1(
-                        inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
-                    )
+                    if wide:
+                        multiply_short_rows_2(
+                            inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
+                        )
+                    else:
+                        multiply_short_rows_1(
+                            inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
+                        )
+                    row += SHORT_ROWS
     keep_alive(zeros)
     keep_alive(spare)
 
