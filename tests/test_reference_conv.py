@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracles import finite_differences, onnx_op, onnx_pads
 from scipy.signal import correlate
 
 from nbconv_kernels import reference as ops
-from nbconv_kernels.geometry import resolve_padding
+from nbconv_kernels.geometry import resolve_padding, span
 
 # x, weight, then the keyword arguments.
 CASES = {
@@ -163,3 +165,22 @@ def test_what_is_wrong():
         ops.conv2d(x.astype(np.uint8), weight)
     with pytest.raises(TypeError, match="expected NumPy arrays, got list"):
         ops.conv2d(x, weight, [1.0] * 4)
+
+
+pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+pads = st.tuples(st.integers(0, 3), st.integers(0, 3))
+
+
+@settings(max_examples=60)
+@given(pairs, pairs, pairs, st.tuples(pads, pads), pairs, st.integers(1, 3), st.integers(0, 4))
+def test_any_geometry_agrees_with_onnx(channels, kernel, stride, padding, dilation, groups, surplus):
+    c, k = channels
+    h, w = (
+        max(1, span(r, d) - sum(pad)) + surplus for r, d, pad in zip(kernel, dilation, padding, strict=True)
+    )
+    rng = np.random.default_rng(h * w)
+    x, weight = rng.standard_normal((2, c * groups, h, w)), rng.standard_normal((k * groups, c, *kernel))
+    attributes = {"strides": stride, "dilations": dilation, "pads": onnx_pads(padding), "group": groups}
+    (expected,) = onnx_op("Conv", x, weight, **attributes)
+    y = ops.conv2d(x, weight, None, stride, padding, dilation, groups)
+    np.testing.assert_allclose(y, expected, rtol=1e-10, atol=1e-12)

@@ -55,10 +55,9 @@ def elu_backward(dy: Array, x: Array, alpha: float = 1.0) -> Array:
 
 @quiet
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow."""
+    """``1 / (1 + exp(-x))``."""
     check_float("sigmoid", x)
-    small = np.exp(-np.abs(x))
-    return laid_out(np.where(x >= 0, 1, small) / (1 + small))
+    return laid_out(1 / (1 + np.exp(-x)))
 
 
 @quiet

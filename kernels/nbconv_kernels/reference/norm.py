@@ -82,8 +82,7 @@ def batch_norm2d_backward(
     normalised = _normalised(x, mean, var, eps)
     dweight, dbias = (dy * normalised).sum(axis=(0, 2, 3)), dy.sum(axis=(0, 2, 3))
     n, _, h, w = x.shape
-    # At least 1, for the empty batch.
-    count = max(n * h * w, 1)
+    count = n * h * w
     centred = dy - dbias[:, None, None] / count - normalised * (dweight[:, None, None] / count)
     return laid_out(centred * _scale(var, weight, eps)), dweight, dbias
 
