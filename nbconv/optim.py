@@ -342,7 +342,7 @@ def _restored(parameter: Parameter, entry: Mapping[str, Any], number: int) -> di
         if key == "step":
             restored[key] = int(value)
         elif _is_array(value):
-            array = np.array(value, parameter.dtype, order="C")
+            array = np.array(np.asarray(value), parameter.dtype, order="C")
             if array.shape != parameter.shape:
                 raise ValueError(
                     f"{key} of parameter {number} has shape {array.shape}, needs {parameter.shape}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ class Parameter:
 
     Attributes:
         shape: fixed for life.
-        init: gives the first values.
+        init: gives the first values; None in a copy, which has them.
         grad: None until the first backward pass, which later ones add to; set it to None to start again.
         requires_grad: False freezes the parameter; no work is done for its gradient.
         stream: (seed, index), where the values are drawn from, or None.
@@ -37,7 +38,7 @@ class Parameter:
 
     def __init__(self, shape: Shape, init: Initializer, *, requires_grad: bool = True) -> None:
         self.shape = tuple(shape)
-        self.init = init
+        self.init: Initializer | None = init
         self.requires_grad = requires_grad
         self.grad: Array | None = None
         self.stream: tuple[int, int] | None = None
@@ -53,7 +54,7 @@ class Parameter:
 
     @data.setter
     def data(self, value: npt.ArrayLike) -> None:
-        array = np.array(value, self.dtype, order="C")
+        array = np.array(np.asarray(value), self.dtype, order="C")
         if array.shape != self.shape:
             raise ValueError(f"expected values of shape {self.shape}, got shape {array.shape}")
         self._data = self._on_backend(array)
@@ -94,9 +95,20 @@ class Parameter:
         frozen = "" if self.requires_grad else ", requires_grad=False"
         return f"Parameter(shape={self.shape}, dtype={self.dtype}{frozen})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has the same values, so they are drawn first.
+        return {"_data": self.data, "init": None} | {
+            name: getattr(self, name) for name in self.__slots__ if name not in ("_data", "init")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
     def _draw(self) -> Array:
         with _DRAWING:
             if self._data is None:
+                assert self.init is not None
                 rng = np.random.default_rng(self.stream)
                 values = np.array(self.init(self.shape, rng), self.dtype, order="C")
                 if values.shape != self.shape:
