@@ -10,7 +10,7 @@ import math
 from nbconv import initializers
 from nbconv.initializers import Initializer
 from nbconv.layers.base import Layer
-from nbconv.layers.validate import positive_integer
+from nbconv.layers.validate import positive_integer, positive_pair
 from nbconv.parameter import Parameter
 from nbconv.typing import Array, Backprop, Pair, Shape
 from nbconv_kernels.geometry import Conv2dGeometry, conv2d_geometry, pair, resolve_padding
@@ -58,10 +58,10 @@ class Conv2d(Layer):
     ) -> None:
         self.in_channels = positive_integer(in_channels, "in_channels")
         self.out_channels = positive_integer(out_channels, "out_channels")
-        self.kernel_size = pair(kernel_size, "kernel_size")
-        self.stride = pair(stride, "stride")
+        self.kernel_size = positive_pair(kernel_size, "kernel_size")
+        self.stride = positive_pair(stride, "stride")
         self.padding = padding if isinstance(padding, str) else pair(padding, "padding")
-        self.dilation = pair(dilation, "dilation")
+        self.dilation = positive_pair(dilation, "dilation")
         self.groups = positive_integer(groups, "groups")
         self.padding_mode = padding_mode
         if padding_mode != "zeros":
@@ -78,10 +78,6 @@ class Conv2d(Layer):
         default = initializers.uniform(-bound, bound)
         self.weight = Parameter(weight_shape, weight_init or default)
         self.bias = Parameter((out_channels,), bias_init or default) if bias else None
-        smallest = [d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-        conv2d_geometry(
-            (0, in_channels, *smallest), weight_shape, *self._window
-        )  # rejects zeros and the like
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return self._geometry(input_shape).output_shape

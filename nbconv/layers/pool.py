@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from nbconv.layers.base import Layer
+from nbconv.layers.validate import positive_pair
 from nbconv.typing import Array, Backprop, Pair, Shape
 from nbconv_kernels.geometry import adaptive_output_size, pair, pool2d_geometry
 
@@ -36,10 +37,10 @@ class MaxPool2d(Layer):
         *,
         ceil_mode: bool = False,
     ) -> None:
-        self.kernel_size = pair(kernel_size, "kernel_size")
-        self.stride = self.kernel_size if stride is None else pair(stride, "stride")
+        self.kernel_size = positive_pair(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else positive_pair(stride, "stride")
         self.padding = pair(padding, "padding")
-        self.dilation = pair(dilation, "dilation")
+        self.dilation = positive_pair(dilation, "dilation")
         self.ceil_mode = bool(ceil_mode)
         self._window = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
         _reject_bad_window(*self._window)
@@ -89,8 +90,8 @@ class AvgPool2d(Layer):
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> None:
-        self.kernel_size = pair(kernel_size, "kernel_size")
-        self.stride = self.kernel_size if stride is None else pair(stride, "stride")
+        self.kernel_size = positive_pair(kernel_size, "kernel_size")
+        self.stride = self.kernel_size if stride is None else positive_pair(stride, "stride")
         self.padding = pair(padding, "padding")
         self.ceil_mode = bool(ceil_mode)
         self.count_include_pad = bool(count_include_pad)
@@ -179,6 +180,6 @@ def _pooled_shape(
 def _reject_bad_window(
     kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> None:
-    """Raise ValueError for a window that fits no input at all."""
-    smallest = [max(1, d * (k - 1) + 1) for d, k in zip(dilation, kernel_size, strict=True)]
+    """Raise ValueError for a window that fits no input, not even one of its own span."""
+    smallest = [d * (k - 1) + 1 for d, k in zip(dilation, kernel_size, strict=True)]
     pool2d_geometry((0, 1, *smallest), kernel_size, stride, padding, dilation, ceil_mode)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import operator
 
+from nbconv.typing import Pair
+from nbconv_kernels.geometry import pair
+
 
 def positive_integer(value: int, name: str) -> int:
     """``value`` as an int.
@@ -18,3 +21,15 @@ def positive_integer(value: int, name: str) -> int:
     if number < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
     return number
+
+
+def positive_pair(value: int | Pair, name: str) -> Pair:
+    """``value`` as (height, width).
+
+    Raises:
+        ValueError: unless it is one or two integers of at least 1.
+    """
+    height, width = pair(value, name)
+    if min(height, width) < 1:
+        raise ValueError(f"{name} must be positive, got {value!r}")
+    return height, width
