@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbconv import serialization
-from nbconv.errors import LayerError, NonFiniteError, PlacedError
+from nbconv.errors import LayerError, PlacedError
 from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
 from nbconv.layers.base import Layer, Traced
@@ -120,13 +120,19 @@ class Sequential(Layer):
         return outputs
 
     def _infer_checked(self, x: Array) -> Array:
+        """``infer``, but look for NaN and infinity in the input and behind every layer."""
         check_finite(self.ops.to_numpy(x), "the input")
         for position, layer in enumerate(self.layers):
-            x = layer.infer(x)
             try:
-                check_finite(self.ops.to_numpy(x), "the output")
-            except NonFiniteError as error:
-                raise NonFiniteError(error.message, type(layer).__name__, str(position)) from None
+                if isinstance(layer, Sequential):
+                    x = layer._infer_checked(x)
+                else:
+                    x = layer.infer(x)
+                    check_finite(self.ops.to_numpy(x), "the output")
+            except PlacedError as error:
+                error.layer = error.layer or type(layer).__name__
+                error.add_position(str(position))
+                raise
         return x
 
     # Shapes
