@@ -30,7 +30,12 @@ def save(model: Layer, path: str | os.PathLike[str]) -> None:
     target = Path(path).resolve()
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        rights = os.fstat(descriptor).st_mode & 0o777
+        os.close(descriptor)
         save_file(state.tensors(model), temporary, metadata)
+        # safetensors lets only the owner read its files.
+        temporary.chmod(rights)
         _flush_to_disk(temporary)
         os.replace(temporary, target)
     finally:
