@@ -1,0 +1,175 @@
+"""Every layer's gradients against finite differences, in float64, for many legal arguments."""
+
+import numpy as np
+import pytest
+from oracles import distinct
+
+import nbconv as nb
+from nbconv.inspect import GradientError, check_gradients
+
+BACKENDS = ["reference", "cpu"]
+IMAGE = (2, 4, 6, 5)
+
+CASES = {
+    "conv": (lambda: nb.Conv2d(4, 3, 3), IMAGE),
+    "conv-no-bias": (lambda: nb.Conv2d(4, 3, 3, bias=False), IMAGE),
+    "conv-1x1": (lambda: nb.Conv2d(4, 5, 1), IMAGE),
+    "conv-padding": (lambda: nb.Conv2d(4, 3, 3, padding=1), IMAGE),
+    "conv-padding-pair": (lambda: nb.Conv2d(4, 3, 3, padding=(2, 0)), IMAGE),
+    "conv-padding-beyond-kernel": (lambda: nb.Conv2d(4, 2, 2, padding=3), (1, 4, 3, 3)),
+    "conv-same": (lambda: nb.Conv2d(4, 3, 3, padding="same"), IMAGE),
+    "conv-same-even-kernel": (lambda: nb.Conv2d(4, 3, (2, 4), padding="same"), IMAGE),
+    "conv-same-dilated": (lambda: nb.Conv2d(4, 3, 3, padding="same", dilation=2), IMAGE),
+    "conv-valid": (lambda: nb.Conv2d(4, 3, 3, padding="valid"), IMAGE),
+    "conv-stride": (lambda: nb.Conv2d(4, 3, 3, stride=2), IMAGE),
+    "conv-stride-pair": (lambda: nb.Conv2d(4, 3, 3, stride=(1, 3), padding=1), IMAGE),
+    "conv-stride-beyond-kernel": (lambda: nb.Conv2d(4, 3, 2, stride=3), IMAGE),
+    "conv-rectangular": (lambda: nb.Conv2d(4, 3, (1, 4), padding=(0, 2)), IMAGE),
+    "conv-dilation": (lambda: nb.Conv2d(4, 3, 2, dilation=(3, 2)), IMAGE),
+    "conv-groups": (lambda: nb.Conv2d(4, 6, 3, padding=1, groups=2), IMAGE),
+    "conv-depthwise": (lambda: nb.Conv2d(4, 4, 3, padding=1, groups=4), IMAGE),
+    "conv-depthwise-multiplier": (lambda: nb.Conv2d(4, 8, 3, stride=2, groups=4), IMAGE),
+    "conv-everything": (
+        lambda: nb.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(2, 1), dilation=(1, 2), groups=2, bias=False),
+        IMAGE,
+    ),
+    "dense": (lambda: nb.Dense(7, 5), (3, 7)),
+    "dense-no-bias": (lambda: nb.Dense(7, 5, bias=False), (3, 7)),
+    "dense-one-example": (lambda: nb.Dense(3, 4), (1, 3)),
+    "maxpool": (lambda: nb.MaxPool2d(2), IMAGE),
+    "maxpool-overlapping": (lambda: nb.MaxPool2d(3, stride=1), IMAGE),
+    "maxpool-padded": (lambda: nb.MaxPool2d(3, stride=2, padding=1), IMAGE),
+    "maxpool-dilated": (lambda: nb.MaxPool2d(2, stride=1, dilation=2), IMAGE),
+    "maxpool-ceil": (lambda: nb.MaxPool2d((3, 2), stride=2, ceil_mode=True), IMAGE),
+    "maxpool-rectangular": (lambda: nb.MaxPool2d((1, 3), stride=(2, 1)), IMAGE),
+    "avgpool": (lambda: nb.AvgPool2d(2), IMAGE),
+    "avgpool-overlapping": (lambda: nb.AvgPool2d(3, stride=1), IMAGE),
+    "avgpool-padded": (lambda: nb.AvgPool2d(3, stride=2, padding=1), IMAGE),
+    "avgpool-padding-not-counted": (
+        lambda: nb.AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
+        IMAGE,
+    ),
+    "avgpool-ceil": (lambda: nb.AvgPool2d(3, stride=2, padding=1, ceil_mode=True), (2, 3, 6, 6)),
+    "avgpool-divisor": (lambda: nb.AvgPool2d(2, divisor_override=3), IMAGE),
+    "adaptive": (lambda: nb.AdaptiveAvgPool2d(1), IMAGE),
+    "adaptive-overlapping": (lambda: nb.AdaptiveAvgPool2d((4, 3)), IMAGE),
+    "adaptive-keep": (lambda: nb.AdaptiveAvgPool2d((None, 2)), IMAGE),
+    "adaptive-larger": (lambda: nb.AdaptiveAvgPool2d((8, 7)), (1, 2, 3, 4)),
+    "batchnorm": (lambda: _batch_norm(), IMAGE),
+    "batchnorm-eps": (lambda: _batch_norm(eps=0.1, momentum=None), IMAGE),
+    "batchnorm-no-affine": (lambda: _batch_norm(affine=False), IMAGE),
+    "batchnorm-untracked": (lambda: _batch_norm(track_running_stats=False), IMAGE),
+    "flatten": (lambda: nb.Flatten(), IMAGE),
+    "flatten-flat": (lambda: nb.Flatten(), (3, 4)),
+    "dropout-off": (lambda: nb.Dropout(0.0), IMAGE),
+    "relu": (lambda: nb.ReLU(), IMAGE),
+    "relu-flat": (lambda: nb.ReLU(), (3, 4)),
+    "leaky-relu": (lambda: nb.LeakyReLU(), IMAGE),
+    "leaky-relu-slope": (lambda: nb.LeakyReLU(0.3), (3, 4)),
+    "elu": (lambda: nb.ELU(), IMAGE),
+    "elu-alpha": (lambda: nb.ELU(0.4), (3, 4)),
+    "sigmoid": (lambda: nb.Sigmoid(), IMAGE),
+    "tanh": (lambda: nb.Tanh(), IMAGE),
+    "softmax": (lambda: nb.Softmax(), (3, 4)),
+    "softmax-channels": (lambda: nb.Softmax(), IMAGE),
+    "softmax-last": (lambda: nb.Softmax(dim=-1), IMAGE),
+    "empty-model": (lambda: nb.Sequential(), IMAGE),
+    "model": (
+        lambda: nb.Sequential(
+            nb.Conv2d(4, 3, 3, padding=1),
+            nb.Tanh(),
+            nb.Sequential(nb.AvgPool2d(2), nb.Sigmoid()),
+            nb.Flatten(),
+            nb.Dense(18, 4),
+            nb.ELU(),
+        ),
+        IMAGE,
+    ),
+}
+
+
+def _batch_norm(**settings):
+    """With weights, biases and statistics away from their defaults, which would hide mistakes."""
+    layer = nb.BatchNorm2d(4, **settings)
+    if layer.affine:
+        layer.weight.data = [0.5, -1.5, 2.0, 1.2]
+        layer.bias.data = [0.1, 0.2, -0.3, 0.4]
+    if layer.track_running_stats:
+        layer.running_mean[:] = [0.3, -0.4, 0.1, 0.0]
+        layer.running_var[:] = [0.5, 1.5, 2.5, 0.9]
+    return layer
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_in_training(case, backend):
+    _check(case, backend, training=True)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith(("batchnorm", "dropout"))])
+def test_gradients_in_evaluation(case, backend):
+    _check(case, backend, training=False)
+
+
+def _check(case, backend, training):
+    make, shape = CASES[case]
+    layer = make().to(backend, dtype="float64")
+    x = distinct(shape)  # no ties for a maximum, no zeros for a ReLU
+    check_gradients(layer, x / np.abs(x).max(), training=training)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropout_gradient_drops_the_same_elements(backend):
+    layer = nb.Dropout(0.4).to(backend, dtype="float64")
+    x = distinct((2, 3, 4, 5))
+    y, backprop = layer.forward(x, training=True)
+    dx = backprop(np.ones_like(y))
+    np.testing.assert_array_equal(dx, np.where(y == 0, 0, 1 / 0.6))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tied_maxima_give_the_gradient_to_the_first(backend):
+    layer = nb.MaxPool2d(2).to(backend)
+    _, backprop = layer.forward(np.zeros((1, 1, 2, 4), np.float32))
+    dx = backprop(np.array([[[[1, 2]]]], np.float32))
+    np.testing.assert_array_equal(dx, [[[[1, 0, 2, 0], [0, 0, 0, 0]]]])
+
+
+@pytest.mark.parametrize("case", ["conv", "dense", "batchnorm", "model"])
+def test_gradients_add_up_until_they_are_forgotten(case):
+    make, shape = CASES[case]
+    layer = make().to("reference", dtype="float64")
+    x = distinct(shape)
+    dy = np.random.default_rng(0).standard_normal(layer.output_shape(shape))
+
+    def run():
+        _, backprop = layer.forward(x, training=True)
+        backprop(dy)
+        return [p.grad.copy() for p in layer.parameters()]
+
+    for once, twice in zip(run(), run(), strict=True):
+        np.testing.assert_allclose(twice, 2 * once, rtol=1e-12)
+
+
+class _WrongDense(nb.Dense):
+    def forward(self, x, training=False, *, input_grad=True):
+        y, backprop = super().forward(x, training, input_grad=input_grad)
+
+        def wrong(dy):
+            dx = backprop(dy)
+            self.bias.grad[1] += 1e-3
+            return dx
+
+        return y, wrong
+
+
+def test_the_check_finds_a_wrong_gradient():
+    layer = _WrongDense(3, 2).to("reference", dtype="float64")
+    with pytest.raises(GradientError, match=r"the gradient of bias at \(1,\)"):
+        check_gradients(layer, distinct((4, 3)))
+
+
+def test_the_check_needs_float64():
+    with pytest.raises(ValueError, match="float64"):
+        check_gradients(nb.Dense(3, 2), distinct((4, 3)))
