@@ -1,0 +1,279 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import nbconv as nb
+
+BACKENDS = ["reference", "cpu"]
+
+
+def every_layer():
+    """One of each, most with arguments of their own."""
+    return nb.Sequential(
+        nb.Conv2d(2, 4, (3, 1), stride=(1, 2), padding="valid", groups=2, bias=False),
+        nb.BatchNorm2d(4, eps=1e-3, momentum=None),
+        nb.LeakyReLU(0.2),
+        nb.Conv2d(4, 4, 3, padding="same", dilation=2),
+        nb.ELU(0.5),
+        nb.MaxPool2d(2, 1, padding=1, ceil_mode=True),
+        nb.Sequential(nb.Sigmoid(), nb.AvgPool2d((1, 2), count_include_pad=False, divisor_override=3)),
+        nb.ReLU(),
+        nb.AdaptiveAvgPool2d((None, 2)),
+        nb.Dropout(0.1),
+        nb.Flatten(),
+        nb.Dense(56, 3),
+        nb.Tanh(),
+        nb.Softmax(dim=-1),
+        backend="reference",
+        seed=0,
+    )
+
+
+def images():
+    return np.random.default_rng(0).standard_normal((3, 2, 8, 7), np.float32)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def header_of(path):
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        return json.loads(file.metadata()["nbconv"])
+
+
+def rewrite(path, change):
+    """Store the same weights with another description."""
+    header = header_of(path)
+    change(header)
+    save_file(load_file(path), path, {"nbconv": json.dumps(header)})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loaded_model_is_the_same(path, backend):
+    model = every_layer()
+    model.forward(images(), training=True)  # statistics that are not the first ones
+    model.save(path)
+    again = nb.load(path, backend=backend)
+    assert isinstance(again, nb.Sequential)
+    assert repr(again) == repr(model)
+    assert again.backend == again[6][0].backend == backend
+    for (key, value), (other_key, other) in zip(
+        model.state_dict().items(), again.state_dict().items(), strict=True
+    ):
+        assert key == other_key
+        np.testing.assert_array_equal(value, other)
+    np.testing.assert_array_equal(again(images()), model.to(backend)(images()))
+
+
+def test_the_file_is_plain_safetensors(path):
+    model = every_layer()
+    model.save(path)
+    tensors = load_file(path)
+    for key, value in model.state_dict().items():
+        np.testing.assert_array_equal(tensors[key], value)
+    header = header_of(path)
+    assert header["format_version"] == 1
+    assert header["architecture"]["layer"] == "Sequential"
+
+
+def test_float64_comes_back_as_float64(path):
+    model = nb.Sequential(nb.Dense(2, 2), backend="reference", dtype="float64", seed=0)
+    model[0].weight.data = [[1 / 3, 0], [0, 1]]
+    model.save(path)
+    again = nb.load(path, backend="reference")
+    assert again.dtype == np.float64
+    assert again[0].weight.data[0, 0] == 1 / 3
+
+
+def test_the_name_is_kept_as_it_is(tmp_path):
+    model = nb.Sequential(nb.Dense(2, 2))
+    for name in ("weights", "a.b.nbconv", "lenet.safetensors"):
+        model.save(tmp_path / name)
+        model.save(str(tmp_path / name))
+    assert sorted(os.listdir(tmp_path)) == ["a.b.nbconv", "lenet.safetensors", "weights"]
+
+
+def test_a_file_of_ones_own_rights(path):
+    nb.Sequential(nb.Dense(2, 2)).save(path)
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_link_is_followed(tmp_path):
+    target = tmp_path / "target"
+    (tmp_path / "link").symlink_to(target)
+    nb.Sequential(nb.Dense(2, 2)).save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert repr(nb.load(target)[0]) == "Dense(2, 2)"
+
+
+def test_a_failed_save_leaves_the_old_file(path, monkeypatch):
+    nb.Sequential(nb.Dense(2, 2)).save(path)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        nb.Sequential(nb.Dense(3, 3)).save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_killed_process_leaves_the_old_file(path):
+    """SIGKILL strikes when the new file is written but not yet renamed."""
+    nb.Sequential(nb.Dense(2, 2)).save(path)
+    before = path.read_bytes()
+    code = """
+        import os, signal, sys
+        import nbconv as nb
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        nb.Sequential(nb.Dense(30, 30)).save(sys.argv[1])
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code), path], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert path.read_bytes() == before
+    assert repr(nb.load(path)[0]) == "Dense(2, 2)"
+
+
+def test_arguments_that_json_cannot_hold_are_refused(path):
+    model = nb.Sequential(nb.LeakyReLU(), backend="reference")
+    model[0].negative_slope = object()
+    with pytest.raises(TypeError, match=r"cannot save <object .*> in a checkpoint|cannot save <object"):
+        model.save(path)
+    assert not path.exists()
+
+
+# Files that are refused
+
+
+@pytest.fixture
+def saved(path):
+    every_layer().save(path)
+    return path
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 100, -1, 0.5])
+def test_truncated(saved, keep):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(len(content) * keep) if isinstance(keep, float) else keep])
+    with pytest.raises(
+        nb.CheckpointError, match=r"model\.safetensors is damaged, cut short or no safetensors"
+    ):
+        nb.load(saved)
+
+
+def test_corrupted_header(saved):
+    content = bytearray(saved.read_bytes())
+    content[20:40] = b"\xff" * 20
+    saved.write_bytes(content)
+    with pytest.raises(nb.CheckpointError, match="damaged"):
+        nb.load(saved)
+
+
+def test_a_pickle_is_not_run(path):
+    path.write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    with pytest.raises(nb.CheckpointError, match="no safetensors file"):
+        nb.load(path)
+
+
+def test_no_such_file(path):
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        nb.load(path)
+
+
+def test_weights_without_architecture(path):
+    save_file({"0.weight": np.zeros((2, 2), np.float32)}, path)
+    with pytest.raises(nb.CheckpointError, match="holds weights but no architecture of nbconv"):
+        nb.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h: h.update(format_version=2), "format version 2; this nbconv reads version 1"),
+        (lambda h: h.pop("format_version"), "the description of the architecture cannot be read"),
+        (lambda h: h.pop("architecture"), "the architecture cannot be built: 'architecture'"),
+        (lambda h: h.update(architecture=3), "the architecture is 3, not a layer"),
+        (lambda h: h.update(dtype="int8"), "dtype must be float32 or float64, got int8"),
+        (lambda h: h.update(dtype="no such"), "the architecture cannot be built"),
+        (lambda h: layer(h, 2).update(layer="Exec"), "unknown layer class 'Exec'"),
+        (lambda h: layer(h, 2).update(layer=["ReLU"]), "the architecture cannot be built"),
+        (lambda h: layer(h, 2).pop("layer"), "the architecture cannot be built: 'layer'"),
+        (lambda h: layer(h, 2).update(arguments=7), "the architecture cannot be built"),
+        (lambda h: layer(h, 2)["arguments"].update(a=1), "LeakyReLU: .*unexpected keyword argument 'a'"),
+        (lambda h: layer(h, 11)["arguments"].pop("in_features"), "Dense: .*missing"),
+        (lambda h: layer(h, 11)["arguments"].update(in_features=-1), "Dense: in_features must be a positive"),
+        (lambda h: h["architecture"]["arguments"].update(layers=[1]), "Sequential: .* holds layers, got 1"),
+        (
+            lambda h: layer(h, 11)["arguments"].update(in_features=10**12),
+            r"'11.weight' is \(3, 56\), needs \(3, 1000000000000\)",
+        ),
+        (
+            lambda h: h["architecture"]["arguments"]["layers"].pop(),
+            None,  # a layer without weights is not missed
+        ),
+        (
+            lambda h: h["architecture"]["arguments"]["layers"].pop(11),
+            r"(?s)unexpected: '11.bias'.*unexpected: '11.weight'",
+        ),
+        (
+            lambda h: h["architecture"]["arguments"]["layers"].append(layer(h, 11)),
+            r"(?s)missing: '14.weight'.*missing: '14.bias'",
+        ),
+    ],
+)
+def test_descriptions_that_do_not_fit(saved, change, message):
+    rewrite(saved, change)
+    if message is None:
+        nb.load(saved)
+        return
+    with pytest.raises(nb.CheckpointError, match=message):
+        nb.load(saved)
+
+
+def layer(header, index):
+    return header["architecture"]["arguments"]["layers"][index]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "null", "[" * 100_000])
+def test_descriptions_that_are_no_json(path, text):
+    save_file({}, path, {"nbconv": text})
+    with pytest.raises(nb.CheckpointError, match="the description of the architecture cannot be read"):
+        nb.load(path)
+
+
+def test_an_endlessly_nested_architecture(path):
+    inner = '{"layer": "Sequential", "arguments": {"layers": ['
+    depth = 400
+    architecture = inner * depth + "]}}" * depth
+    header = f'{{"format_version": 1, "dtype": "float32", "architecture": {architecture}}}'
+    save_file({}, path, {"nbconv": header})
+    with pytest.raises(nb.CheckpointError):
+        nb.load(path)
+
+
+def test_weights_of_a_wrong_shape(saved):
+    tensors = load_file(saved)
+    tensors["3.weight"] = tensors["3.weight"][:, :3].copy()
+    save_file(tensors, saved, {"nbconv": json.dumps(header_of(saved))})
+    with pytest.raises(nb.CheckpointError, match=r"'3.weight' is \(4, 3, 3, 3\), needs \(4, 4, 3, 3\)"):
+        nb.load(saved)
+
+
+def test_an_unavailable_backend_is_no_fault_of_the_file(saved):
+    with pytest.raises(nb.BackendUnavailable):
+        nb.load(saved, backend="cuda")
