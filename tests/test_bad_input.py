@@ -1,0 +1,354 @@
+"""Bad input gets an exception that says what was given, what is needed and where."""
+
+import numpy as np
+import pytest
+
+import nbconv as nb
+
+
+def array(*shape, dtype=np.float32):
+    return np.ones(shape, dtype)
+
+
+def model():
+    return nb.Sequential(
+        nb.Conv2d(3, 6, 3),
+        nb.BatchNorm2d(6),
+        nb.ReLU(),
+        nb.Conv2d(6, 16, 5),
+        nb.MaxPool2d(2),
+        nb.Flatten(),
+        nb.Dense(16, 10),
+        backend="reference",
+    )
+
+
+GOOD = (4, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((3, 8, 8), r"Conv2d \(layer 0\): expected an input of shape \(N, 3, H, W\), got \(3, 8, 8\)"),
+        (
+            (4, 1, 8, 8),
+            r"Conv2d \(layer 0\): expected 3 input channels, got 1 in an input of shape \(4, 1, 8, 8\)",
+        ),
+        (
+            (4, 3, 2, 8),
+            r"Conv2d \(layer 0\): kernel of size \(3, 3\) is larger than the padded input of size \(2, 8\)",
+        ),
+        (
+            (4, 3, 6, 8),
+            r"Conv2d \(layer 3\): kernel of size \(5, 5\) is larger than the padded input of size \(4, 6\)",
+        ),
+        (
+            (4, 3, 7, 7),
+            r"MaxPool2d \(layer 4\): kernel of size \(2, 2\) is larger than the padded input of size",
+        ),
+        (
+            (4, 3, 10, 10),
+            r"Dense \(layer 6\): expected 16 input features, got 64 in an input of shape \(4, 64\)",
+        ),
+    ],
+)
+def test_shapes_that_do_not_fit(shape, message):
+    for call in (
+        lambda: model()(array(*shape)),
+        lambda: model().predict(array(*shape)),
+        lambda: model().predict(array(*shape), check=True),
+        lambda: model().forward(array(*shape), training=True),
+        lambda: model().output_shape(shape),
+    ):
+        with pytest.raises(nb.LayerError, match=message):
+            call()
+    with pytest.raises(nb.LayerError, match=message.partition(":")[0]):
+        model().summary(shape[1:])
+
+
+def test_the_designs_example():
+    layers = [nb.ReLU(), nb.ReLU(), nb.ReLU(), nb.Conv2d(16, 8, 3)]
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole text is compared
+        nb.Sequential(*layers, backend="reference")(array(128, 6, 14, 14))
+    assert str(caught.value) == (
+        "Conv2d (layer 3): expected 16 input channels, got 6 in an input of shape (128, 6, 14, 14)"
+    )
+    assert caught.value.layer == "Conv2d"
+    assert caught.value.position == "3"
+
+
+def test_the_place_in_nested_models():
+    inner = nb.Sequential(nb.ReLU(), nb.Dense(3, 2))
+    nested = nb.Sequential(nb.ReLU(), nb.Sequential(inner), backend="reference")
+    message = r"Dense \(layer 1\.0\.1\): expected 3 input features, got 4"
+    for call in (
+        lambda: nested(array(2, 4)),
+        lambda: nested.forward(array(2, 4)),
+        lambda: nested.output_shape((2, 4)),
+        lambda: nested.summary((4,)),
+    ):
+        with pytest.raises(nb.LayerError, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (nb.Conv2d(4, 8, 3, groups=2), (1, 6, 5, 5), "expected 4 input channels in 2 groups, got 6"),
+        (nb.Conv2d(4, 8, 3, dilation=3), (1, 4, 5, 5), r"larger than the padded input of size \(5, 5\)"),
+        (nb.Dense(3, 2), (2, 3, 4, 4), r"expected an input of shape \(N, 3\).*is a Flatten\(\) missing\?"),
+        (nb.Dense(3, 2), (3,), r"expected an input of shape \(N, 3\), got \(3,\)"),
+        (nb.MaxPool2d(2), (2, 3), r"expected an input of shape \(N, C, H, W\), got shape \(2, 3\)"),
+        (nb.AvgPool2d(4), (2, 3, 3, 3), "larger than the padded input"),
+        (nb.AdaptiveAvgPool2d(1), (3, 4, 4), r"expected an input of shape \(N, C, H, W\)"),
+        (nb.BatchNorm2d(3), (2, 4, 5, 5), "expected 3 input channels, got 4"),
+        (nb.BatchNorm2d(3), (2, 3), r"expected an input of shape \(N, 3, H, W\), got \(2, 3\)"),
+        (nb.Flatten(), (3,), r"expected an input of shape \(N, C, H, W\) or \(N, F\), got \(3,\)"),
+        (nb.Softmax(dim=2), (3, 4), r"an input of shape \(3, 4\) has no axis 2"),
+    ],
+    ids=repr,
+)
+def test_layers_on_their_own(layer, shape, message):
+    layer.to("reference")
+    for call in (
+        lambda: layer(array(*shape)),
+        lambda: layer.forward(array(*shape)),
+        lambda: layer.output_shape(shape),
+    ):
+        with pytest.raises(nb.LayerError, match=f"{type(layer).__name__}: .*{message}"):
+            call()
+
+
+def test_one_value_a_channel_has_no_variance():
+    layer = nb.BatchNorm2d(3).to("reference")
+    with pytest.raises(nb.LayerError, match=r"BatchNorm2d: training needs more than one value per channel"):
+        layer.forward(array(1, 3, 1, 1), training=True)
+    assert layer(array(1, 3, 1, 1)).shape == (1, 3, 1, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool, np.complex64])
+def test_numbers_that_are_not_floating_point(dtype):
+    message = f"Sequential: expected floating point numbers, got {np.dtype(dtype)} in an input of shape"
+    for call in (
+        lambda: model()(array(*GOOD, dtype=dtype)),
+        lambda: model().predict(array(*GOOD, dtype=dtype)),
+        lambda: model().forward(array(*GOOD, dtype=dtype)),
+    ):
+        with pytest.raises(nb.DTypeError, match=message):
+            call()
+    with pytest.raises(TypeError, match="Conv2d: expected floating point numbers"):
+        nb.Conv2d(3, 6, 3).to("reference")(array(*GOOD, dtype=dtype))
+
+
+def test_bytes_come_with_advice():
+    with pytest.raises(nb.DTypeError, match="images of 0 to 255 are best divided by 255"):
+        model()(array(*GOOD, dtype=np.uint8))
+
+
+def test_the_layer_protocol_takes_the_layers_dtype_only():
+    for layer in (nb.Conv2d(3, 6, 3), nb.ReLU(), nb.Flatten(), nb.MaxPool2d(2), nb.BatchNorm2d(3)):
+        with pytest.raises(nb.DTypeError, match=r"expected float32, got float64 in an input of shape \(4, 3"):
+            layer.to("reference").forward(array(*GOOD, dtype=np.float64))
+
+
+def test_a_gradient_of_a_wrong_shape():
+    _, backprop = model().forward(array(*GOOD))
+    with pytest.raises(nb.LayerError, match=r"expected an output gradient of shape \(4, 10\), got \(4, 9\)"):
+        backprop(array(4, 9))
+    assert backprop(array(4, 10)).shape == GOOD
+
+
+def test_predict_wants_examples():
+    with pytest.raises(nb.LayerError, match="expected an array of examples, got a single number"):
+        model().predict(1.0)
+    with pytest.raises(ValueError, match="batch_size must be positive, got 0"):
+        model().predict(array(*GOOD), batch_size=0)
+
+
+# NaN, where asked to check
+
+
+def test_nan_goes_through_unless_asked_for():
+    x = array(*GOOD)
+    x[2, 1, 3, 4] = np.nan
+    assert np.isnan(model()(x)[2]).all()
+    assert np.isnan(model().predict(x)[2]).all()
+
+
+def test_nan_in_the_input():
+    x = array(*GOOD)
+    x[2, 1, 3, 4] = np.nan
+    x[3, 0, 0, 0] = np.inf
+    message = r"2 of 768 values of the input are not finite, the first is nan at \(2, 1, 3, 4\)"
+    with pytest.raises(nb.NonFiniteError, match=message):
+        model().predict(x, check=True)
+
+
+def test_nan_behind_a_layer_names_the_layer():
+    broken = model()
+    broken[3].weight.data[5] = np.inf
+    with pytest.raises(nb.NonFiniteError, match=r"Conv2d \(layer 3\): .* of the output are not finite"):
+        broken.predict(array(*GOOD), check=True)
+    inner = nb.Sequential(nb.ReLU(), broken, backend="reference")
+    with pytest.raises(nb.NonFiniteError, match=r"Conv2d \(layer 1\.3\)"):
+        inner.predict(array(*GOOD), check=True)
+
+
+def test_finite_arrays_pass_the_check():
+    nb.check_finite(array(3, 4))
+    nb.check_finite([])
+    model().predict(array(*GOOD), check=True)
+    with pytest.raises(
+        ValueError, match=r"1 of 2 values of the loss are not finite, the first is -inf at \(1,\)"
+    ):
+        nb.check_finite([0, -np.inf], "the loss")
+
+
+# Arguments of layers
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nb.Conv2d(0, 4, 3), "in_channels must be a positive integer, got 0"),
+        (lambda: nb.Conv2d(3, 4.0, 3), r"out_channels must be a positive integer, got 4\.0"),
+        (lambda: nb.Conv2d(3, 4, 0), "kernel_size must be positive, got 0"),
+        (lambda: nb.Conv2d(3, 4, (3, 3, 3)), r"kernel_size must be an integer or a pair of integers"),
+        (lambda: nb.Conv2d(3, 4, 3, stride=0), "stride must be positive, got 0"),
+        (lambda: nb.Conv2d(3, 4, 3, padding=-1), "padding must not be negative"),
+        (lambda: nb.Conv2d(3, 4, 3, padding="full"), 'padding must be "same", "valid" or integers'),
+        (lambda: nb.Conv2d(3, 4, 3, stride=2, padding="same"), 'padding="same" needs stride 1'),
+        (lambda: nb.Conv2d(3, 4, 3, dilation=0), "dilation must be positive, got 0"),
+        (lambda: nb.Conv2d(3, 4, 3, groups=2), "in_channels=3 is not divisible by groups=2"),
+        (lambda: nb.Conv2d(4, 3, 3, groups=2), "out_channels=3 is not divisible by groups=2"),
+        (lambda: nb.Conv2d(3, 4, 3, groups=0), "groups must be a positive integer, got 0"),
+        (
+            lambda: nb.Conv2d(3, 4, 3, padding_mode="reflect"),
+            "padding_mode must be \"zeros\", the only one so far, got 'reflect'",
+        ),
+        (lambda: nb.Dense(0, 3), "in_features must be a positive integer, got 0"),
+        (lambda: nb.Dense(3, True), "out_features must be a positive integer, got True"),
+        (lambda: nb.MaxPool2d(0), "kernel_size must be positive, got 0"),
+        (lambda: nb.MaxPool2d(3, padding=2), "padding must be at most half the kernel"),
+        (lambda: nb.MaxPool2d(3, stride=-1), "stride must be positive"),
+        (lambda: nb.AvgPool2d(3, padding=2), "padding must be at most half the kernel"),
+        (lambda: nb.AvgPool2d(2, divisor_override=0), "divisor_override must not be 0"),
+        (lambda: nb.AdaptiveAvgPool2d(0), "output_size must be positive, got 0"),
+        (lambda: nb.AdaptiveAvgPool2d((1, 2, 3)), "output_size must be an integer or a pair"),
+        (lambda: nb.BatchNorm2d(0), "num_features must be a positive integer, got 0"),
+        (lambda: nb.Dropout(1.5), r"Dropout: p is a probability and must be in \[0, 1\], got 1\.5"),
+        (lambda: nb.Dropout(float("nan")), r"must be in \[0, 1\], got nan"),
+        (lambda: nb.CrossEntropyLoss(reduction="avg"), "reduction must be one of 'mean', 'sum', 'none'"),
+        (lambda: nb.CrossEntropyLoss(label_smoothing=2), r"label_smoothing must be in \[0, 1\], got 2"),
+        (lambda: nb.CrossEntropyLoss([[1.0]]), r"one number for each class, got shape \(1, 1\)"),
+        (lambda: nb.MSELoss("max"), "reduction must be one of"),
+        (lambda: nb.set_precision("exact"), "precision must be one of 'highest', 'high', 'medium'"),
+        (lambda: nb.models.get("lenet6"), "unknown model 'lenet6'; there are .*lenet5"),
+    ],
+)
+def test_arguments_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_what_is_no_layer():
+    with pytest.raises(
+        TypeError, match=r"holds layers, got <class .*ReLU'> \(a class: are the brackets missing"
+    ):
+        nb.Sequential(nb.ReLU)
+    with pytest.raises(TypeError, match="holds layers, got 'relu'"):
+        nb.Sequential().append("relu")
+
+
+# Losses
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize(
+    ("y", "targets", "error", "message"),
+    [
+        (array(3, 4), [0, 4, 1], ValueError, r"label 4 at targets\[1\] is out of range for 4 classes"),
+        (array(3, 4), [0, 1, -1], ValueError, r"label -1 at targets\[2\] is out of range for 4 classes"),
+        (array(3, 4), [0, 1], ValueError, r"\(2,\)"),
+        (array(3, 4), array(3, 5), ValueError, r"\(3, 5\)"),
+        (array(3, 4), [[0], [1], [2]], ValueError, r"\(3, 1\)"),
+        (array(4), [0], ValueError, r"expected logits \(N, C\) or \(N, C, H, W\), got shape \(4,\)"),
+        (array(3, 4, dtype=np.int64), [0, 1, 2], TypeError, "int64"),
+        (array(3, 4), ["a", "b", "c"], TypeError, "expected integer labels or float probabilities"),
+    ],
+)
+def test_labels_and_logits_that_do_not_fit(backend, y, targets, error, message):
+    with pytest.raises(error, match=message):
+        nb.CrossEntropyLoss(backend=backend)(y, targets)
+
+
+def test_more_losses():
+    with pytest.raises(ValueError, match=r"weight.*\(3,\)"):
+        nb.CrossEntropyLoss([1, 2, 3], backend="reference")(array(3, 4), [0, 1, 2])
+    with pytest.raises(ValueError, match=r"\(2, 3\)"):
+        nb.MSELoss(backend="reference")(array(2, 4), array(2, 3))
+    with pytest.raises(TypeError, match="expected an array, got list"):
+        nb.CrossEntropyLoss()([[1.0, 2.0]], [0])
+
+
+# State dicts
+
+
+def test_a_state_dict_with_every_fault_names_each():
+    target = model()
+    before = target.state_dict()
+    state = target.state_dict()
+    del state["0.bias"], state["1.running_var"]
+    state["head.weight"] = array(1)
+    state["3.weight"] = array(16, 6, 3, 3)
+    state["6.weight"] = array(16, 10)
+    state["6.bias"] = np.array(["a"] * 10)
+    state["1.num_batches_tracked"] = np.array(7)  # PyTorch's, passed over
+    state["0.weight"] = np.full((6, 3, 3, 3), 9, np.float32)  # fits, but must not be loaded
+    with pytest.raises(nb.StateDictError) as caught:
+        target.load_state_dict(state)
+    assert str(caught.value).splitlines() == [
+        "the state dict does not fit the model; nothing was loaded",
+        "  missing: '0.bias'",
+        "  missing: '1.running_var'",
+        "  unexpected: 'head.weight'",
+        "  misshapen: '3.weight' is (16, 6, 3, 3), needs (16, 6, 5, 5)",
+        "  misshapen: '6.weight' is (16, 10), needs (10, 16)",
+        "  unusable: '6.bias': expected an array of real numbers, got one of <U1",
+    ]
+    assert caught.value.missing == ["0.bias", "1.running_var"]
+    assert caught.value.misshapen["6.weight"] == ((16, 10), (10, 16))
+    for key, value in target.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+    with pytest.raises(nb.StateDictError, match="misshapen"):
+        target.load_state_dict(state, strict=False)
+
+
+# Backends
+
+
+def test_cuda_says_what_to_do():
+    with pytest.raises(nb.BackendUnavailable, match=r'backend \'cuda\' is not available.*use backend="cpu"'):
+        nb.Sequential(nb.ReLU(), backend="cuda")
+    with pytest.raises(RuntimeError):
+        nb.backends.get("cuda")
+    unmoved = nb.Sequential(nb.Dense(2, 2), backend="reference")
+    with pytest.raises(nb.BackendUnavailable):
+        unmoved.to("cuda")
+    assert unmoved.backend == unmoved[0].backend == "reference"
+
+
+def test_an_unknown_backend():
+    with pytest.raises(ValueError, match="unknown backend 'tpu'; there are 'cpu', 'reference', 'cuda'"):
+        nb.Sequential(backend="tpu")
+    with pytest.raises(ValueError, match="unknown backend"):
+        nb.CrossEntropyLoss(backend="tpu")
+    with pytest.raises(ValueError, match="dtype must be float32 or float64, got float16"):
+        nb.Sequential(dtype="float16")
+
+
+def test_available_gives_reasons():
+    available = nb.backends.available()
+    assert available["reference"] is True
+    assert available["cpu"] is True
+    assert "CUDA" in available["cuda"]
