@@ -170,6 +170,29 @@ def prefetch(typing_context: Any, where: Any) -> Any:
 
 
 @intrinsic
+def copy_vectors(typing_context: Any, source: Any, source_at: Any, out: Any, out_at: Any, count: Any) -> Any:
+    """Copy ``count`` elements, 1 to ``ROWS``, in whole vectors: up to a vector more is read and written."""
+    i = types.intp
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        source, source_at, out, out_at, count = values
+        emit = _Emitter(builder, signature.args[0].dtype)
+        origin = emit.pointer(_address_of(context, builder, signature.args[0], source, source_at))
+        target = emit.pointer(_address_of(context, builder, signature.args[2], out, out_at))
+        done = builder.append_basic_block("copied")
+        for first in range(0, ROWS, emit.lanes):
+            emit.store(emit.load(origin, first), target, first)
+            more = builder.append_basic_block("more")
+            builder.cbranch(builder.icmp_signed(">", count, emit.int64(first + emit.lanes)), more, done)
+            builder.position_at_end(more)
+        builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(source, i, out, i, i), codegen
+
+
+@intrinsic
 def transpose_square(
     typing_context: Any,
     source: Any,

@@ -27,6 +27,7 @@ from nbconv_kernels.cpu.microkernel import (
     SHORT_ROWS,
     VECTORS,
     address,
+    copy_vectors,
     keep_alive,
     multiply_reduce_1,
     multiply_reduce_2,
@@ -35,6 +36,7 @@ from nbconv_kernels.cpu.microkernel import (
 )
 
 _BLOCK = 192  # pixels: 192 rows of two vectors are 24 KB, half of an L1 cache
+_GAP = 2 * ROWS  # elements between groups of rows: room for the vectors that copy them
 _MANY_PIXELS = 1024  # for each thread: from there on, adding up partial sums costs little beside making them
 _SMALL = 1 << 15  # multiply-adds below which a parallel region costs more than it saves
 
@@ -96,40 +98,37 @@ def _tabulate(first, count, reduction, taps, first_tap, last_tap, base, item, ze
 
 
 @kernel
-def _put_abreast(first, count, pixel, start, rows, whole, short, gradient, abreast):  # type: ignore[no-untyped-def]
-    """The rows of ``count`` pixels of dy, regrouped so that each tile's rows lie together for each pixel."""
-    for group in range(whole):
-        to = group * ROWS * _BLOCK
-        at = first * pixel + start + group * ROWS
-        if (group + 1) * ROWS <= rows:
-            for step in range(count):
-                for row in range(ROWS):
-                    abreast[to + step * ROWS + row] = gradient[at + step * pixel + row]
-        else:
-            for step in range(count):
-                for row in range(ROWS):
-                    value = gradient[at + step * pixel + row] if group * ROWS + row < rows else 0
-                    abreast[to + step * ROWS + row] = value
-    for group in range(short):
-        row_start = whole * ROWS + group * SHORT_ROWS
-        to = row_start * _BLOCK
-        at = first * pixel + start + row_start
-        if row_start + SHORT_ROWS <= rows:
-            for step in range(count):
-                for row in range(SHORT_ROWS):
-                    abreast[to + step * SHORT_ROWS + row] = gradient[at + step * pixel + row]
-        else:
-            for step in range(count):
-                for row in range(SHORT_ROWS):
-                    value = gradient[at + step * pixel + row] if row_start + row < rows else 0
-                    abreast[to + step * SHORT_ROWS + row] = value
+def _put_abreast(first, count, pixel, start, whole, groups, gradient, abreast):  # type: ignore[no-untyped-def]
+    """The channels of ``count`` pixels of dy, regrouped so that each tile's rows lie together for each pixel.
+
+    Whole vectors are copied. What they write too much, the next copy overwrites or the gap between groups takes;
+    what a last tile holds of other channels goes to sums that are dropped.
+    """
+    for step in range(count):
+        at = (first + step) * pixel + start
+        for group in range(groups):
+            height = ROWS if group < whole else SHORT_ROWS
+            to = _abreast_at(group, whole) + step * height
+            if at + 2 * ROWS <= gradient.size:
+                copy_vectors(gradient, at, abreast, to, height)
+            else:  # not past the end of the array
+                for i in range(height):
+                    abreast[to + i] = gradient[at + i] if at + i < gradient.size else 0
+            at += height
+
+
+@kernel
+def _abreast_at(group, whole):  # type: ignore[no-untyped-def]
+    """Where a group of rows begins in ``abreast``."""
+    row = min(group, whole) * ROWS + max(0, group - whole) * SHORT_ROWS
+    return row * _BLOCK + group * _GAP
 
 
 @kernel
 def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):  # type: ignore[no-untyped-def]
     pixel_splits, unit_splits = splits
     whole, short = covers
-    images, out_h, out_w, out_pixel, out_start, rows = reduction[:6]
+    images, out_h, out_w, out_pixel, out_start, _ = reduction[:6]
     columns = reduction[12]
     n_taps = taps.shape[0]
     groups = whole + short
@@ -161,31 +160,38 @@ def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):  # 
     gradient = dy.reshape(dy.size)
 
     steps = np.empty((last_tap - first_tap) * _BLOCK, np.int64)
-    abreast = np.empty(padded_rows * _BLOCK, x.dtype)
+    abreast = np.empty(_abreast_at(groups, whole), x.dtype)
     for first in range(first_pixel, last_pixel, _BLOCK):
         count = min(_BLOCK, last_pixel - first)
         add = first > first_pixel
         _tabulate(
             first, count, reduction, taps, first_tap, last_tap, base, x.itemsize, zeros_at, limit, tail_at, steps
         )
-        _put_abreast(first, count, out_pixel, out_start, rows, whole, short, gradient, abreast)
-        for unit in range(first_unit, last_unit):
-            tap = unit // (panels * groups)
-            panel = (unit - tap * panels * groups) // groups
-            group = unit - (tap * panels + panel) * groups
+        _put_abreast(first, count, out_pixel, out_start, whole, groups, gradient, abreast)
+        tap = first_tap
+        panel = (first_unit - tap * panels * groups) // groups
+        group = first_unit - (tap * panels + panel) * groups
+        for _ in range(first_unit, last_unit):
             row = min(group, whole) * ROWS + max(0, group - whole) * SHORT_ROWS
-            at = (tap - first_tap) * _BLOCK
+            at, rows_at = (tap - first_tap) * _BLOCK, _abreast_at(group, whole)
             column = panel * width
             to = own + ((tap * panels + panel) * padded_rows + row) * width
             if columns - column > width // VECTORS:
                 if group < whole:
-                    multiply_reduce_2(steps, at, count, column, abreast, row * _BLOCK, sums, to, width, add)
+                    multiply_reduce_2(steps, at, count, column, abreast, rows_at, sums, to, width, add)
                 else:
-                    multiply_short_reduce_2(steps, at, count, column, abreast, row * _BLOCK, sums, to, width, add)
+                    multiply_short_reduce_2(steps, at, count, column, abreast, rows_at, sums, to, width, add)
             elif group < whole:
-                multiply_reduce_1(steps, at, count, column, abreast, row * _BLOCK, sums, to, width, add)
+                multiply_reduce_1(steps, at, count, column, abreast, rows_at, sums, to, width, add)
             else:
-                multiply_short_reduce_1(steps, at, count, column, abreast, row * _BLOCK, sums, to, width, add)
+                multiply_short_reduce_1(steps, at, count, column, abreast, rows_at, sums, to, width, add)
+            group += 1
+            if group == groups:
+                group = 0
+                panel += 1
+                if panel == panels:
+                    panel = 0
+                    tap += 1
     keep_alive(zeros)
     keep_alive(tail)
 
