@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterator
 from typing import Any, Self, overload
@@ -40,7 +41,9 @@ class Sequential(Layer):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         self.layers: list[Layer] = []
-        self.seed = seed
+        self.seed = None if seed is None else operator.index(seed)
+        if self.seed is not None and self.seed < 0:
+            raise self.error(f"seed must not be negative, got {seed}")
         super().to(backend, dtype=dtype)
         for layer in layers:
             self._adopt(layer)

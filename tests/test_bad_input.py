@@ -236,6 +236,7 @@ def test_finite_arrays_pass_the_check():
         (lambda: nb.AdaptiveAvgPool2d(0), "output_size must be positive, got 0"),
         (lambda: nb.AdaptiveAvgPool2d((1, 2, 3)), "output_size must be an integer or a pair"),
         (lambda: nb.BatchNorm2d(0), "num_features must be a positive integer, got 0"),
+        (lambda: nb.Sequential(seed=-1), "Sequential: seed must not be negative, got -1"),
         (lambda: nb.Dropout(1.5), r"Dropout: p is a probability and must be in \[0, 1\], got 1\.5"),
         (lambda: nb.Dropout(float("nan")), r"must be in \[0, 1\], got nan"),
         (lambda: nb.CrossEntropyLoss(reduction="avg"), "reduction must be one of 'mean', 'sum', 'none'"),

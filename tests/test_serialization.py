@@ -96,6 +96,15 @@ def test_float64_comes_back_as_float64(path):
     assert again[0].weight.data[0, 0] == 1 / 3
 
 
+def test_arguments_may_be_numpy_numbers(path):
+    two, half = np.int64(2), np.float32(0.5)
+    layers = [nb.Conv2d(two, two, (two, two), padding=np.int32(1)), nb.BatchNorm2d(two, momentum=half)]
+    layers += [nb.AvgPool2d(two, divisor_override=two), nb.AdaptiveAvgPool2d((two, None)), nb.Dropout(half)]
+    model = nb.Sequential(*layers, nb.LeakyReLU(half), seed=two)
+    model.save(path)
+    assert repr(nb.load(path)) == repr(model)
+
+
 def test_the_name_is_kept_as_it_is(tmp_path):
     model = nb.Sequential(nb.Dense(2, 2))
     for name in ("weights", "a.b.nbconv", "lenet.safetensors"):

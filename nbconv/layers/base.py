@@ -86,7 +86,7 @@ class Layer:
         Raises:
             DTypeError: for integers and other types that are not floating point.
         """
-        array: Array = x if type(x) is np.ndarray else self.ops.asarray(x)
+        array: Array = self.ops.asarray(x)
         if array.dtype != self.dtype:
             if array.dtype.kind != "f":
                 hint = "; images of 0 to 255 are best divided by 255" if array.dtype.kind in "iu" else ""

@@ -66,18 +66,18 @@ class Conv2d(Layer):
         self.padding_mode = padding_mode
         if padding_mode != "zeros":
             raise self.error(f'padding_mode must be "zeros", the only one so far, got {padding_mode!r}')
-        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if channels % groups:
-                raise self.error(f"{name}={channels} is not divisible by groups={groups}")
+        for name in ("in_channels", "out_channels"):
+            if getattr(self, name) % self.groups:
+                raise self.error(f"{name}={getattr(self, name)} is not divisible by groups={self.groups}")
         sides = resolve_padding(padding, self.kernel_size, self.stride, self.dilation)
         # What the ops take after their arrays.
         self._window = (self.stride, sides, self.dilation, self.groups)
 
-        weight_shape = (out_channels, in_channels // groups, *self.kernel_size)
+        weight_shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         bound = 1.0 / math.sqrt(math.prod(weight_shape[1:]))
         default = initializers.uniform(-bound, bound)
         self.weight = Parameter(weight_shape, weight_init or default)
-        self.bias = Parameter((out_channels,), bias_init or default) if bias else None
+        self.bias = Parameter((self.out_channels,), bias_init or default) if bias else None
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return self._geometry(input_shape).output_shape

@@ -39,10 +39,10 @@ class Dense(Layer):
     ) -> None:
         self.in_features = positive_integer(in_features, "in_features")
         self.out_features = positive_integer(out_features, "out_features")
-        bound = 1.0 / math.sqrt(in_features)
+        bound = 1.0 / math.sqrt(self.in_features)
         default = initializers.uniform(-bound, bound)
-        self.weight = Parameter((out_features, in_features), weight_init or default)
-        self.bias = Parameter((out_features,), bias_init or default) if bias else None
+        self.weight = Parameter((self.out_features, self.in_features), weight_init or default)
+        self.bias = Parameter((self.out_features,), bias_init or default) if bias else None
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 2:

@@ -48,11 +48,11 @@ class BatchNorm2d(Layer):
         self.momentum = None if momentum is None else float(momentum)
         self.affine = bool(affine)
         self.track_running_stats = bool(track_running_stats)
-        self.weight = Parameter((num_features,), initializers.ones()) if affine else None
-        self.bias = Parameter((num_features,), initializers.zeros()) if affine else None
+        self.weight = Parameter((self.num_features,), initializers.ones()) if affine else None
+        self.bias = Parameter((self.num_features,), initializers.zeros()) if affine else None
         tracked = self.track_running_stats
-        self.running_mean: Array | None = np.zeros(num_features, self.dtype) if tracked else None
-        self.running_var: Array | None = np.ones(num_features, self.dtype) if tracked else None
+        self.running_mean: Array | None = np.zeros(self.num_features, self.dtype) if tracked else None
+        self.running_var: Array | None = np.ones(self.num_features, self.dtype) if tracked else None
         # Only the equal weighing needs the count.
         counted = tracked and momentum is None
         self.num_batches_tracked: Array | None = np.zeros((), np.int64) if counted else None

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from nbconv.layers.base import Layer
 from nbconv.layers.validate import positive_pair
 from nbconv.typing import Array, Backprop, Pair, Shape
@@ -95,8 +97,8 @@ class AvgPool2d(Layer):
         self.padding = pair(padding, "padding")
         self.ceil_mode = bool(ceil_mode)
         self.count_include_pad = bool(count_include_pad)
-        self.divisor_override = divisor_override
-        if divisor_override == 0:
+        self.divisor_override = None if divisor_override is None else operator.index(divisor_override)
+        if self.divisor_override == 0:
             raise self.error("divisor_override must not be 0")
         _reject_bad_window(self.kernel_size, self.stride, self.padding, (1, 1), self.ceil_mode)
         self._window = (
@@ -105,7 +107,7 @@ class AvgPool2d(Layer):
             self.padding,
             self.ceil_mode,
             self.count_include_pad,
-            divisor_override,
+            self.divisor_override,
         )
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -137,8 +139,11 @@ class AdaptiveAvgPool2d(Layer):
     """
 
     def __init__(self, output_size: int | tuple[int | None, int | None] | None) -> None:
-        self.output_size = tuple(output_size) if isinstance(output_size, list | tuple) else (output_size,) * 2
-        adaptive_output_size((0, 1, 1, 1), self.output_size)  # rejects what is no size
+        given = tuple(output_size) if isinstance(output_size, list | tuple) else (output_size,) * 2
+        sizes = adaptive_output_size((0, 1, 1, 1), given)
+        self.output_size = tuple(
+            None if wanted is None else size for wanted, size in zip(given, sizes, strict=True)
+        )
 
     def output_shape(self, input_shape: Shape) -> Shape:
         try:
