@@ -1,19 +1,4 @@
-import importlib.metadata
-import subprocess
-import sys
-
 import nbconv as nb
-
-
-def test_the_version_is_the_packages():
-    assert nb.__version__ == importlib.metadata.version("nbconv")
-
-
-def test_importing_is_light():
-    """Neither the compiler nor what only some commands need is imported before it is used."""
-    code = "import sys, nbconv; print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert not {"numba", "llvmlite", "rich", "matplotlib", "PIL", "safetensors"} & set(modules.split())
 
 
 def test_every_public_name_is_there():
