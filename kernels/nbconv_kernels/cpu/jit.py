@@ -1,12 +1,13 @@
 """How CPU kernels are compiled, cached and run on several threads.
 
-``@kernel`` is ``numba.njit`` with the project's settings. Floating point may be contracted and reassociated (so
-that sums vectorise), but no flag assumes NaN or infinity away.
+``@kernel`` is ``numba.njit`` with the project's settings. Floating point may be contracted and reassociated
+(so that sums vectorise), but no flag assumes NaN or infinity away.
 
-``parallel_for(body, n_tasks, n_threads, args)`` calls ``body(task, *args)`` for every task on Numba's thread pool.
-It does what ``prange`` does with a quarter of the compile time (0.1 s instead of 0.5 s a kernel), because it skips
-Numba's array-expression analysis: the body is an ordinary kernel, and all that is generated is a loop over tasks.
-Tasks are numbered, so a kernel that splits its work by task number gives the same bits whichever thread runs it.
+``parallel_for(body, n_tasks, n_threads, args)`` calls ``body(task, *args)`` for every task on Numba's thread
+pool. It does what ``prange`` does with a quarter of the compile time (0.1 s instead of 0.5 s a kernel), because
+it skips Numba's array-expression analysis: the body is an ordinary kernel, and all that is generated is a loop
+over tasks. Tasks are numbered, so a kernel that splits its work by task number gives the same bits whichever
+thread runs it.
 """
 
 from __future__ import annotations
@@ -143,8 +144,9 @@ def get_num_threads() -> int:
 def num_threads() -> int:
     """The number of threads a kernel may start now.
 
-    Numba's ``workqueue`` pool aborts the process when two Python threads enter it at once. Where it is the only
-    pool, threads other than the main one therefore run their tasks in order themselves: same tasks, same bits.
+    Numba's ``workqueue`` pool aborts the process when two Python threads enter it at once. Where it is the
+    only pool, threads other than the main one therefore run their tasks in order themselves: same tasks, same
+    bits.
     """
     if _layer == "workqueue" and threading.current_thread() is not threading.main_thread():
         return 1
@@ -157,7 +159,7 @@ def threading_layer() -> str:
 
 
 def _start_pool() -> str:
-    """Start Numba's thread pool, OpenMP's if it is there: its parallel region opens in 2 us, the others' in 25."""
+    """Start Numba's thread pool: OpenMP's if there is one, as its parallel regions open fastest."""
     from numba.np.ufunc import parallel
 
     if "NUMBA_THREADING_LAYER" not in os.environ and "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:

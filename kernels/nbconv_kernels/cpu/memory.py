@@ -1,4 +1,4 @@
-"""Arrays of the CPU backend: NumPy, with 4-D activations in channels-last memory under an NCHW-shaped view."""
+"""Arrays of the CPU backend: NumPy, 4-D activations channels-last under an NCHW-shaped view."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def empty_nchw(n: int, c: int, h: int, w: int, dtype: Any) -> Array:
 
 
 def nhwc(x: Array) -> Array:
-    """The C-contiguous (N, H, W, C) array of an (N, C, H, W) one: a view where memory is channels-last already."""
+    """The C-contiguous (N, H, W, C) array of an (N, C, H, W) one; a view if memory is channels-last."""
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
 
 
@@ -54,10 +54,10 @@ _local = threading.local()
 
 
 def scratch(purpose: str, size: int, dtype: Any) -> Array:
-    """A cache-line aligned 1-D array of this thread's for use within one op, with what the last use left in it.
+    """A cache-line aligned 1-D array of this thread's, holding whatever its last use left in it.
 
-    Fresh memory costs a page fault every 4 KB; this is paid once. The array for one purpose is the same one each
-    time, so an op must be done with it when it returns.
+    Fresh memory costs a page fault every 4 KB; this is paid once. The array for one purpose is the same one
+    each time, so an op must be done with it when it returns.
     """
     key = purpose, np.dtype(dtype).char
     buffers = _local.__dict__

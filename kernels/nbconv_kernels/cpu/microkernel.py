@@ -1,21 +1,22 @@
 """The one SIMD micro-kernel behind convolution, dense layers and their gradients, in two addressing forms.
 
-Both compute a tile of ``ROWS`` x (1 or 2 vectors) of a matrix product, ``acc[i, :] += a[i, k] * b[k, :]``, with the
-whole tile in vector registers. Numba cannot promise that for a Python loop, so the loop is written here as LLVM IR
-on vector values: a phi node per accumulator, one broadcast of ``a`` per row and step, one fused multiply-add per
-row, vector and step. ``b`` is read once per step and used ``ROWS`` times; ``a`` is used once per vector.
+Both compute a tile of ``ROWS`` x (1 or 2 vectors) of a matrix product, ``acc[i, :] += a[i, k] * b[k, :]``,
+with the whole tile in vector registers. Numba cannot promise that for a Python loop, so the loop is written
+here as LLVM IR on vector values: a phi node per accumulator, one broadcast of ``a`` per row and step, one
+fused multiply-add per row, vector and step. ``b`` is read once per step and used ``ROWS`` times; ``a`` is
+used once per vector.
 
 ``multiply_rows_*``   each row of ``a`` is found through a table of addresses, one per row and *tap* (kernel
                       position); within a tap the ``depth`` elements are contiguous. This is implicit GEMM: the rows
                       are pixels, read where they lie, and a row of zeros stands in for padding.
                       ``out[i] = bias + sum over taps and depth``.
 ``multiply_reduce_*`` each *step* finds its row of ``b`` through a table of addresses (pixels again), and the ``ROWS``
-                      elements of ``a`` lie next to each other. This is the weight gradient: a sum over pixels,
-                      added to ``out``.
+                      elements of ``a`` lie next to each other. This is the weight gradient: a sum over
+                      pixels, added to ``out``.
 ``transpose_square``  puts weights into the order the first two read them in.
 
-Limit: fused multiply-adds. A 14 x 2 tile issues 28 of them a step against 16 loads, on CPUs that do two of each a
-cycle; the measured rate stands in ``benchmarks/``.
+Limit: fused multiply-adds. A 14 x 2 tile issues 28 of them a step against 16 loads, on CPUs that do two of
+each a cycle; the measured rate stands in ``benchmarks/``.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def address(typing_context: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def keep_alive(typing_context: Any, array: Any) -> Any:
-    """Do nothing with ``array``, later than its last use: Numba frees an array whose address is all that is left."""
+    """Hold on to ``array`` until here: Numba frees it after its last use, not its address's."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return context.get_dummy_value()
@@ -206,8 +207,8 @@ def transpose_square(
 ) -> Any:
     """Transpose a square of one vector by one vector: column i goes to ``out[out_at + places[places_at + i]]``.
 
-    Only the first ``count`` columns are written. Each round interleaves pairs of vectors, as in a fast Fourier
-    transform, so 16 x 16 elements take 64 shuffles.
+    Only the first ``count`` columns are written. Each round interleaves pairs of vectors, as in a fast
+    Fourier transform, so 16 x 16 elements take 64 shuffles.
     """
     i = types.intp
     signature = types.void(source, i, i, out, i, places, i, i)
@@ -217,7 +218,9 @@ def transpose_square(
         emit = _Emitter(builder, signature.args[0].dtype)
         lanes = emit.lanes
         start = emit.pointer(_address_of(context, builder, signature.args[0], source, source_at))
-        rows = [emit.load(builder.gep(start, [builder.mul(row_stride, emit.int64(r))]), 0) for r in range(lanes)]
+        rows = [
+            emit.load(builder.gep(start, [builder.mul(row_stride, emit.int64(r))]), 0) for r in range(lanes)
+        ]
         # Interleaving row r with row r + lanes / 2, log2(lanes) times over, leaves the columns in order.
         low = [lane // 2 + lanes * (lane % 2) for lane in range(lanes)]
         high = [index + lanes // 2 for index in low]
@@ -227,7 +230,9 @@ def transpose_square(
             mixed = []
             for r in range(half):
                 for mask in (low, high):
-                    mixed.append(builder.shuffle_vector(rows[r], rows[r + half], ir.Constant(mask_type, mask)))
+                    mixed.append(
+                        builder.shuffle_vector(rows[r], rows[r + half], ir.Constant(mask_type, mask))
+                    )
             rows = mixed
         base = emit.pointer(_address_of(context, builder, signature.args[3], out, out_at))
         table = builder.gep(context.make_array(signature.args[5])(context, builder, places).data, [places_at])
@@ -266,9 +271,21 @@ def _multiply_rows(height: int, vectors: int) -> Any:
         signature = types.void(rows, i, i, i, i, panel, i, bias, i, out, i, i, i)
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            (rows, rows_at, tap_stride, taps, depth, panel, panel_at, bias, bias_at, out, out_at, column, columns) = (
-                values
-            )
+            (
+                rows,
+                rows_at,
+                tap_stride,
+                taps,
+                depth,
+                panel,
+                panel_at,
+                bias,
+                bias_at,
+                out,
+                out_at,
+                column,
+                columns,
+            ) = values
             emit = _Emitter(builder, signature.args[5].dtype)
             one, zero = emit.int64(1), emit.int64(0)
             width = VECTORS * emit.lanes
@@ -371,7 +388,9 @@ def _multiply_reduce(height: int, vectors: int) -> Any:
             )
             a_start = emit.pointer(_address_of(context, builder, signature.args[4], a, a_at))
             out_start = emit.pointer(_address_of(context, builder, signature.args[6], out, out_at))
-            out_rows = [builder.gep(out_start, [builder.mul(out_stride, emit.int64(r))]) for r in range(height)]
+            out_rows = [
+                builder.gep(out_start, [builder.mul(out_stride, emit.int64(r))]) for r in range(height)
+            ]
             nothing = [[ir.Constant(emit.vector, None)] * vectors for _ in range(height)]
             entry = builder.block
             loop_block = builder.append_basic_block("step")
@@ -414,4 +433,7 @@ def _multiply_reduce(height: int, vectors: int) -> Any:
 multiply_rows_2, multiply_rows_1 = _multiply_rows(ROWS, 2), _multiply_rows(ROWS, 1)
 multiply_short_rows_2, multiply_short_rows_1 = _multiply_rows(SHORT_ROWS, 2), _multiply_rows(SHORT_ROWS, 1)
 multiply_reduce_2, multiply_reduce_1 = _multiply_reduce(ROWS, 2), _multiply_reduce(ROWS, 1)
-multiply_short_reduce_2, multiply_short_reduce_1 = _multiply_reduce(SHORT_ROWS, 2), _multiply_reduce(SHORT_ROWS, 1)
+multiply_short_reduce_2, multiply_short_reduce_1 = (
+    _multiply_reduce(SHORT_ROWS, 2),
+    _multiply_reduce(SHORT_ROWS, 1),
+)

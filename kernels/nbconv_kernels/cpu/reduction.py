@@ -15,7 +15,7 @@ _BLOCK = 64  # rows summed on their own before they join the total: shorter sums
 
 
 @kernel
-def _sum_task(task, n_tasks, rows, partial):  # type: ignore[no-untyped-def]
+def _sum_task(task, n_tasks, rows, partial):
     count, columns = rows.shape
     last = count * (task + 1) // n_tasks
     block = np.empty(columns, rows.dtype)
@@ -31,7 +31,7 @@ def _sum_task(task, n_tasks, rows, partial):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _sum(rows, partial, n_threads):  # type: ignore[no-untyped-def]
+def _sum(rows, partial, n_threads):
     n_tasks = partial.shape[0]
     parallel_for(_sum_task, n_tasks, n_threads, (n_tasks, rows, partial))
     for task in range(1, n_tasks):

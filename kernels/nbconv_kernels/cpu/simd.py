@@ -8,8 +8,8 @@ avx2        AVX2, FMA                  6 x 2 of 8 lanes: 12 accumulators of 16 r
 portable    nothing                    6 x 2 of 4 lanes; multiply and add, fused where the CPU can
 ==========  =========================  ==============================================================
 
-``NBCONV_SIMD`` set to one of these names before the import forces a lower one, for tests and comparisons: then
-everything is compiled for a CPU of that kind, so the result is what such a machine would run.
+``NBCONV_SIMD`` set to one of these names before the import forces a lower one, for tests and comparisons:
+then everything is compiled for a CPU of that kind, so the result is what such a machine would run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Two-dimensional convolution and its gradients on the CPU.
 
-Depthwise convolutions have loops of their own (``depthwise``); every other one is a matrix product that reads the
-pixels in place (``direct``, on top of ``implicit_gemm`` and ``weight_gradient``).
+Depthwise convolutions have loops of their own (``depthwise``); every other one is a matrix product that reads
+the pixels in place (``direct``, on top of ``implicit_gemm`` and ``weight_gradient``).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def conv2d_backward_bias(dy: Array) -> Array:
     return sum_over_pixels(nhwc(dy).reshape(-1, dy.shape[1]))
 
 
-def _algorithm(geometry: Conv2dGeometry):  # type: ignore[no-untyped-def]
+def _algorithm(geometry: Conv2dGeometry):
     """The module that computes this convolution: ``forward``, ``backward_input``, ``backward_weight``."""
     return depthwise if depthwise.suits(geometry) else direct
 

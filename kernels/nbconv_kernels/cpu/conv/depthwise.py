@@ -1,10 +1,11 @@
 """Depthwise convolution: every channel has filters of its own, ``multiplier`` of them.
 
-    y[n, p, q, c * multiplier + m] = bias + sum over r, s of x[n, y(p, r), x(q, s), c] * w[c * multiplier + m, r, s]
+    y[n, p, q, c * multiplier + m] = bias + sum over r, s of x[n, y(p, r), x(q, s), c] * w[c * multiplier + m,
+    r, s]
 
 There is nothing to reuse across channels, so this is no matrix product: a sweep over memory with vectors over
-channels, the weights transposed to (r, s, channel) first. Limit: memory bandwidth, at nine multiply-adds for each
-output of a 3 x 3 kernel. Only multiplier 1 is handled here; others are rare and go the general way.
+channels, the weights transposed to (r, s, channel) first. Limit: memory bandwidth, at nine multiply-adds for
+each output of a 3 x 3 kernel. Only multiplier 1 is handled here; others are rare and go the general way.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def suits(g: Conv2dGeometry) -> bool:
 
 
 @kernel
-def _forward_task(task, n_tasks, x, weight, bias, strides, y):  # type: ignore[no-untyped-def]
+def _forward_task(task, n_tasks, x, weight, bias, strides, y):
     stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w = strides
     n, h, w, c = x.shape
     _, p_size, q_size, _ = y.shape
@@ -46,12 +47,12 @@ def _forward_task(task, n_tasks, x, weight, bias, strides, y):  # type: ignore[n
 
 
 @kernel
-def _forward(x, weight, bias, strides, y, n_tasks):  # type: ignore[no-untyped-def]
+def _forward(x, weight, bias, strides, y, n_tasks):
     parallel_for(_forward_task, n_tasks, n_tasks, (n_tasks, x, weight, bias, strides, y))
 
 
 @kernel
-def _backward_input_task(task, n_tasks, dy, weight, strides, dx):  # type: ignore[no-untyped-def]
+def _backward_input_task(task, n_tasks, dy, weight, strides, dx):
     stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w = strides
     n, h, w, c = dx.shape
     _, p_size, q_size, _ = dy.shape
@@ -76,12 +77,12 @@ def _backward_input_task(task, n_tasks, dy, weight, strides, dx):  # type: ignor
 
 
 @kernel
-def _backward_input(dy, weight, strides, dx, n_tasks):  # type: ignore[no-untyped-def]
+def _backward_input(dy, weight, strides, dx, n_tasks):
     parallel_for(_backward_input_task, n_tasks, n_tasks, (n_tasks, dy, weight, strides, dx))
 
 
 @kernel
-def _backward_weight_task(task, n_tasks, dy, x, strides, partial):  # type: ignore[no-untyped-def]
+def _backward_weight_task(task, n_tasks, dy, x, strides, partial):
     stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w = strides
     n, h, w, c = x.shape
     _, p_size, q_size, _ = dy.shape
@@ -113,7 +114,7 @@ def _backward_weight_task(task, n_tasks, dy, x, strides, partial):  # type: igno
 
 
 @kernel
-def _backward_weight(dy, x, strides, partial, n_tasks):  # type: ignore[no-untyped-def]
+def _backward_weight(dy, x, strides, partial, n_tasks):
     parallel_for(_backward_weight_task, n_tasks, n_tasks, (n_tasks, dy, x, strides, partial))
     for task in range(1, n_tasks):
         partial[0] += partial[task]

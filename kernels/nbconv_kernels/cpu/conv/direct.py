@@ -1,9 +1,9 @@
 """Convolution, its input gradient and its weight gradient as matrix products over pixels read in place.
 
-Where a kernel row's pixels lie together in memory (no dilation along the row), one tap can span the whole row,
-with ``kernel width * channels`` contiguous elements: fewer, longer taps. If the row is padded that takes a padded
-copy of the input, which pays only for the few channels of a first layer (``_MERGE_CHANNELS``), whose taps would be
-too short to keep the multipliers busy.
+Where a kernel row's pixels lie together in memory (no dilation along the row), one tap can span the whole
+row, with ``kernel width * channels`` contiguous elements: fewer, longer taps. If the row is padded that takes
+a padded copy of the input, which pays only for the few channels of a first layer (``_MERGE_CHANNELS``), whose
+taps would be too short to keep the multipliers busy.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> A
 def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, K), (K, C / groups, R, S) -> (N, C, H, W) in channels-last memory.
 
-    Input pixel h meets output row (h + pad - r * dilation) / stride for the kernel rows r where that divides. The
-    pixels of one phase (h mod stride) share their kernel rows, so each phase is a product of its own.
+    Input pixel h meets output row (h + pad - r * dilation) / stride for the kernel rows r where that divides.
+    The pixels of one phase (h mod stride) share their kernel rows, so each phase is a product of its own.
     """
     if narrow.suits(g, dy.itemsize):
         return narrow.backward_input(dy, weight, g)
@@ -116,7 +116,7 @@ def _source(x: Array, g: Conv2dGeometry) -> tuple[Array, int]:
 
 
 @kernel
-def _pad_columns_task(task, n_tasks, x, left, out):  # type: ignore[no-untyped-def]
+def _pad_columns_task(task, n_tasks, x, left, out):
     n, h, w, c = x.shape
     wide = out.shape[2] * c
     source, target = x.reshape(n * h, w * c), out.reshape(n * h, wide)
@@ -128,7 +128,7 @@ def _pad_columns_task(task, n_tasks, x, left, out):  # type: ignore[no-untyped-d
 
 
 @kernel
-def _pad_columns(x, left, out, n_tasks):  # type: ignore[no-untyped-def]
+def _pad_columns(x, left, out, n_tasks):
     parallel_for(_pad_columns_task, n_tasks, n_tasks, (n_tasks, x, left, out))
 
 
@@ -141,7 +141,7 @@ def _taps(g: Conv2dGeometry, across: int) -> Array:
 
 @lru_cache(maxsize=1024)
 def _phases(g: Conv2dGeometry) -> tuple[tuple[int, ...], list[tuple[int, int, int, Array]]]:
-    """The taps sorted by phase, and the phases: (y, x, first tap, what each tap adds to a pixel's y and x)."""
+    """The taps sorted by phase, and the phases: (y, x, first tap, what each tap adds to a pixel)."""
     order: list[int] = []
     phases = []
     for phase_y in range(g.stride_h):

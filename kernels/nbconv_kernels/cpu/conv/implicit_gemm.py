@@ -6,16 +6,16 @@ Each row of the product is a destination pixel, each column a destination channe
     source y = row's y * step + tap's y        source x likewise
 
 and where it falls outside, a row of zeros is read instead. A table of these addresses for a block of rows is
-built once and used for every panel of columns; the micro-kernel then reads the source in place. Three things are
-this one product (after Dukhan, "The Indirect Convolution Algorithm", 2019):
+built once and used for every panel of columns; the micro-kernel then reads the source in place. Three things
+are this one product (after Dukhan, "The Indirect Convolution Algorithm", 2019):
 
 * the forward pass: step = stride, tap = position * dilation - padding;
 * the input gradient: one product for each phase of the stride, with the taps that reach that phase, step = 1;
 * a dense layer and a plain matrix product: one tap.
 
-Limit: fused multiply-adds. Per block of ``_BLOCK`` tiles, the panel streams once from the L2 cache (128 bytes a
-step of 14 cycles) and the block's source rows stay in it. Tiles are dealt to tasks by rows, by panels, or both;
-every output is computed whole by one task, so the result does not depend on the number of threads.
+Limit: fused multiply-adds. Per block of ``_BLOCK`` tiles, the panel streams once from the L2 cache (128 bytes
+a step of 14 cycles) and the block's source rows stay in it. Tiles are dealt to tasks by rows, by panels, or
+both; every output is computed whole by one task, so the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def tiles(rows: int) -> tuple[int, int]:
 
 
 @kernel
-def _fill_tables(first, count, product, taps, source, zeros, out, spare, inputs, outputs):  # type: ignore[no-untyped-def]
-    """Addresses of ``count`` rows from row ``first``: ``inputs[tap * _BLOCK_ROWS + row]`` and ``outputs[row]``."""
+def _fill_tables(first, count, product, taps, source, zeros, out, spare, inputs, outputs):
+    """Addresses for ``count`` rows: ``inputs[tap * _BLOCK_ROWS + row]`` and ``outputs[row]``."""
     (images, rows_y, rows_x, source_h, source_w, source_pixel, source_start, _, step_y, step_x) = product[:10]
     (out_h, out_w, out_pixel, out_start, _, out_step_y, out_step_x, out_phase_y, out_phase_x) = product[10:]
     item = source.itemsize
@@ -101,7 +101,9 @@ def _fill_tables(first, count, product, taps, source, zeros, out, spare, inputs,
             continue
         from_y[row] = y * step_y
         from_x[row] = x * step_x
-        start[row] = source_base + (((image * source_h + y * step_y) * source_w) + x * step_x) * source_pixel * item
+        start[row] = (
+            source_base + (((image * source_h + y * step_y) * source_w) + x * step_x) * source_pixel * item
+        )
         to_y = y * out_step_y + out_phase_y
         to_x = x * out_step_x + out_phase_x
         outputs[row] = out_base + ((image * out_h + to_y) * out_w + to_x) * out_pixel * item
@@ -127,7 +129,7 @@ def _fill_tables(first, count, product, taps, source, zeros, out, spare, inputs,
 
 
 @kernel
-def multiply_range(  # type: ignore[no-untyped-def]
+def multiply_range(
     product, tile_range, panel_range, whole_tiles, taps, source, panels, first_tap, all_taps, bias, out, width
 ):
     """The tiles and panels in the given ranges, in the calling thread."""
@@ -161,21 +163,69 @@ def multiply_range(  # type: ignore[no-untyped-def]
                 if row < whole * ROWS:
                     if wide:
                         multiply_rows_2(
-                            inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
+                            inputs,
+                            row,
+                            _BLOCK_ROWS,
+                            n_taps,
+                            depth,
+                            panels,
+                            at,
+                            bias,
+                            column,
+                            outputs,
+                            row,
+                            column,
+                            left,
                         )
                     else:
                         multiply_rows_1(
-                            inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
+                            inputs,
+                            row,
+                            _BLOCK_ROWS,
+                            n_taps,
+                            depth,
+                            panels,
+                            at,
+                            bias,
+                            column,
+                            outputs,
+                            row,
+                            column,
+                            left,
                         )
                     row += ROWS
                 else:
                     if wide:
                         multiply_short_rows_2(
-                            inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
+                            inputs,
+                            row,
+                            _BLOCK_ROWS,
+                            n_taps,
+                            depth,
+                            panels,
+                            at,
+                            bias,
+                            column,
+                            outputs,
+                            row,
+                            column,
+                            left,
                         )
                     else:
                         multiply_short_rows_1(
-                            inputs, row, _BLOCK_ROWS, n_taps, depth, panels, at, bias, column, outputs, row, column, left
+                            inputs,
+                            row,
+                            _BLOCK_ROWS,
+                            n_taps,
+                            depth,
+                            panels,
+                            at,
+                            bias,
+                            column,
+                            outputs,
+                            row,
+                            column,
+                            left,
                         )
                     row += SHORT_ROWS
     keep_alive(zeros)
@@ -183,7 +233,7 @@ def multiply_range(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _product_task(task, product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, splits):  # type: ignore[no-untyped-def]
+def _product_task(task, product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, splits):
     row_splits, panel_splits = splits
     whole, short = covers
     n_tiles = whole + short
@@ -207,7 +257,7 @@ def _product_task(task, product, covers, taps, source, panels, first_tap, all_ta
 
 
 @kernel
-def _product(product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, splits, n_threads):  # type: ignore[no-untyped-def]
+def _product(product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, splits, n_threads):
     parallel_for(
         _product_task,
         splits[0] * splits[1],

@@ -1,13 +1,15 @@
 """The input gradient for few input channels, as after the first layer's image.
 
-The columns of the input-gradient product are input channels; three of them would leave most lanes of every vector
-idle. Here the product is turned: its columns are (kernel row, kernel column, channel), which fill the vectors,
+The columns of the input-gradient product are input channels; three of them would leave most lanes of every
+vector idle. Here the product is turned: its columns are (kernel row, kernel column, channel), which fill the
+vectors,
 
     z[pixel of dy, (r, s, c)] = sum over k of dy[pixel, k] * w[k, c, r, s]
 
-and each z is then added to the input pixels that its window covers. A block of z is made and added while it is in
-the cache. Each task owns rows of dx and makes every z that reaches them, so a few are made twice at the seams and
-no two tasks write to one place; the order of the additions does not depend on how the rows are dealt.
+and each z is then added to the input pixels that its window covers. A block of z is made and added while it
+is in the cache. Each task owns rows of dx and makes every z that reaches them, so a few are made twice at the
+seams and no two tasks write to one place; the order of the additions does not depend on how the rows are
+dealt.
 
 Limit: fused multiply-adds, at ``lanes used / lanes`` of the columns, and one addition for each z.
 """
@@ -33,11 +35,11 @@ def suits(g: Conv2dGeometry, itemsize: int) -> bool:
 
 
 @kernel
-def _add_windows(z, stride, first, count, image, rows, window, dx):  # type: ignore[no-untyped-def]
+def _add_windows(z, stride, first, count, image, rows, window, dx):
     """Add ``count`` pixels' windows, from output pixel ``first`` of one image, to rows ``rows`` of dx.
 
-    Neighbouring windows overlap, and a load of what was just stored in two pieces stalls. So every ``apart``-th
-    window is added in one go, then the ones beside them.
+    Neighbouring windows overlap, and a load of what was just stored in two pieces stalls. So every
+    ``apart``-th window is added in one go, then the ones beside them.
     """
     q_size, r_size, s_size, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w = window
     _, _, w, c = dx.shape
@@ -68,7 +70,7 @@ def _add_windows(z, stride, first, count, image, rows, window, dx):  # type: ign
 
 
 @kernel
-def _narrow_task(task, n_tasks, dy, panels, bias, window, width, taps, dx):  # type: ignore[no-untyped-def]
+def _narrow_task(task, n_tasks, dy, panels, bias, window, width, taps, dx):
     q_size, r_size, _, stride_h, _, pad_top, _, dilation_h, _ = window
     n, p_size, _, k = dy.shape
     h, c = dx.shape[1], dx.shape[3]
@@ -104,10 +106,8 @@ def _narrow_task(task, n_tasks, dy, panels, bias, window, width, taps, dx):  # t
 
 
 @kernel
-def _narrow(dy, panels, bias, window, width, taps, dx, n_tasks):  # type: ignore[no-untyped-def]
-    parallel_for(
-        _narrow_task, n_tasks, n_tasks, (n_tasks, dy, panels, bias, window, width, taps, dx)
-    )
+def _narrow(dy, panels, bias, window, width, taps, dx, n_tasks):
+    parallel_for(_narrow_task, n_tasks, n_tasks, (n_tasks, dy, panels, bias, window, width, taps, dx))
 
 
 _ONE_TAP = np.zeros((1, 2), np.int64)

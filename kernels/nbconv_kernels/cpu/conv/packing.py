@@ -1,7 +1,8 @@
 """Weights in the order the micro-kernel reads them.
 
-A *panel* holds the weights of two vectors' worth of columns (output channels, in the forward pass): for each tap
-and each of ``depth`` channels, one contiguous row. ``packed[panel, tap, depth, lane]``, zero where columns end.
+A *panel* holds the weights of two vectors' worth of columns (output channels, in the forward pass): for each
+tap and each of ``depth`` channels, one contiguous row. ``packed[panel, tap, depth, lane]``, zero where
+columns end.
 
 In memory the weights of one column form *runs* of consecutive elements (its channels and taps, in the forward
 pass), so packing is a transposition, done in registers a square of one vector by one vector at a time. Limit:
@@ -28,7 +29,7 @@ def panel_width(itemsize: int) -> int:
 
 
 @kernel
-def _pack_task(task, n_tasks, source, start, strides, columns, runs, places, run_place, width, packed):  # type: ignore[no-untyped-def]
+def _pack_task(task, n_tasks, source, start, strides, columns, runs, places, run_place, width, packed):
     column_stride, run_stride = strides
     length = places.size
     lanes = width // VECTORS
@@ -65,7 +66,7 @@ def _pack_task(task, n_tasks, source, start, strides, columns, runs, places, run
 
 
 @kernel
-def _pack(source, start, strides, columns, runs, places, run_place, width, packed, n_threads):  # type: ignore[no-untyped-def]
+def _pack(source, start, strides, columns, runs, places, run_place, width, packed, n_threads):
     parallel_for(
         _pack_task,
         n_threads,

@@ -2,12 +2,12 @@
 
     dW[k, tap, c] = sum over pixels p of dy[p, k] * x[pixel that tap reaches from p, c]
 
-Rows are output channels k (their ``dy`` packed ``ROWS`` abreast), columns are input channels c, read in place through
-a table of pixel addresses. Pixels come in blocks of ``_BLOCK`` so that the block of x that a panel of columns reads
-stays in the L1 cache while every group of rows uses it.
+Rows are output channels k (their ``dy`` packed ``ROWS`` abreast), columns are input channels c, read in place
+through a table of pixel addresses. Pixels come in blocks of ``_BLOCK`` so that the block of x that a panel of
+columns reads stays in the L1 cache while every group of rows uses it.
 
-Work is dealt by (tap, panel, rows) where there is enough of that, and by pixels besides where there is not; partial
-sums are then added in the order of the pixels, so the bits depend on the number of threads only.
+Work is dealt by (tap, panel, rows) where there is enough of that, and by pixels besides where there is not;
+partial sums are then added in the order of the pixels, so the bits depend on the number of threads only.
 
 Limit: fused multiply-adds; a tile's sums are read and written once per ``_BLOCK`` steps.
 """
@@ -60,7 +60,7 @@ class Reduction(NamedTuple):
 
 
 @kernel
-def _tabulate(first, count, reduction, taps, first_tap, last_tap, base, item, zeros, limit, tail, steps):  # type: ignore[no-untyped-def]
+def _tabulate(first, count, reduction, taps, first_tap, last_tap, base, item, zeros, limit, tail, steps):
     """Addresses of the source pixels of ``count`` pixels: ``steps[(tap - first_tap) * _BLOCK + pixel]``.
 
     Elements from ``limit`` on are read from the ``tail``.
@@ -98,11 +98,11 @@ def _tabulate(first, count, reduction, taps, first_tap, last_tap, base, item, ze
 
 
 @kernel
-def _put_abreast(first, count, pixel, start, whole, groups, gradient, abreast):  # type: ignore[no-untyped-def]
+def _put_abreast(first, count, pixel, start, whole, groups, gradient, abreast):
     """The channels of ``count`` pixels of dy, regrouped so that each tile's rows lie together for each pixel.
 
-    Whole vectors are copied. What they write too much, the next copy overwrites or the gap between groups takes;
-    what a last tile holds of other channels goes to sums that are dropped.
+    Whole vectors are copied. What they write too much, the next copy overwrites or the gap between groups
+    takes; what a last tile holds of other channels goes to sums that are dropped.
     """
     for step in range(count):
         at = (first + step) * pixel + start
@@ -118,14 +118,14 @@ def _put_abreast(first, count, pixel, start, whole, groups, gradient, abreast): 
 
 
 @kernel
-def _abreast_at(group, whole):  # type: ignore[no-untyped-def]
+def _abreast_at(group, whole):
     """Where a group of rows begins in ``abreast``."""
     row = min(group, whole) * ROWS + max(0, group - whole) * SHORT_ROWS
     return row * _BLOCK + group * _GAP
 
 
 @kernel
-def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):  # type: ignore[no-untyped-def]
+def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):
     pixel_splits, unit_splits = splits
     whole, short = covers
     images, out_h, out_w, out_pixel, out_start, _ = reduction[:6]
@@ -150,8 +150,8 @@ def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):  # 
     first_tap, last_tap = first_unit // (panels * groups), (last_unit - 1) // (panels * groups) + 1
 
     zeros = np.zeros(stride, x.dtype)
-    # A panel's vectors may reach past a pixel's channels: harmless, as those sums are dropped, except past the end
-    # of the array. The last elements are read from a copy with room behind it.
+    # A panel's vectors may reach past a pixel's channels: harmless, as those sums are dropped, except past
+    # the end of the array. The last elements are read from a copy with room behind it.
     source = x.reshape(x.size)
     limit = max(0, x.size - stride)
     tail = np.zeros(x.size - limit + stride, x.dtype)
@@ -165,7 +165,18 @@ def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):  # 
         count = min(_BLOCK, last_pixel - first)
         add = first > first_pixel
         _tabulate(
-            first, count, reduction, taps, first_tap, last_tap, base, x.itemsize, zeros_at, limit, tail_at, steps
+            first,
+            count,
+            reduction,
+            taps,
+            first_tap,
+            last_tap,
+            base,
+            x.itemsize,
+            zeros_at,
+            limit,
+            tail_at,
+            steps,
         )
         _put_abreast(first, count, out_pixel, out_start, whole, groups, gradient, abreast)
         tap = first_tap
@@ -197,7 +208,9 @@ def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):  # 
 
 
 @kernel
-def _gather_task(task, n_tasks, rows, padded_rows, columns, n_taps, sums, width, pixel_splits, across, gradient):  # type: ignore[no-untyped-def]
+def _gather_task(
+    task, n_tasks, rows, padded_rows, columns, n_taps, sums, width, pixel_splits, across, gradient
+):
     """Add the partial sums, and put them in the order (out, in, kh, kw).
 
     With ``across`` = S > 1 a tap is a kernel row and its columns are (kernel column, channel).
@@ -221,7 +234,7 @@ def _gather_task(task, n_tasks, rows, padded_rows, columns, n_taps, sums, width,
 
 
 @kernel
-def _reduce(reduction, covers, taps, dy, x, sums, width, splits, across, gradient, n_threads):  # type: ignore[no-untyped-def]
+def _reduce(reduction, covers, taps, dy, x, sums, width, splits, across, gradient, n_threads):
     parallel_for(
         _reduce_task, splits[0] * splits[1], n_threads, (reduction, covers, taps, dy, x, sums, width, splits)
     )
