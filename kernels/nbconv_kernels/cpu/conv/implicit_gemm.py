@@ -32,14 +32,12 @@ from nbconv_kernels.cpu.microkernel import (
     ROWS,
     SHORT_ROWS,
     VECTORS,
-    address,
-    keep_alive,
     multiply_rows_1,
     multiply_rows_2,
     multiply_short_rows_1,
     multiply_short_rows_2,
-    prefetch,
 )
+from nbconv_kernels.cpu.movement import address, keep_alive, prefetch
 
 _BLOCK = 16  # tiles whose addresses are tabulated together
 _BLOCK_ROWS = _BLOCK * ROWS

@@ -17,7 +17,8 @@ import numpy as np
 
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
-from nbconv_kernels.cpu.microkernel import VECTORS, transpose_square
+from nbconv_kernels.cpu.microkernel import VECTORS
+from nbconv_kernels.cpu.movement import transpose_square
 from nbconv_kernels.cpu.simd import SIMD
 
 _SMALL = 1 << 13  # elements below which a parallel region costs more than it saves

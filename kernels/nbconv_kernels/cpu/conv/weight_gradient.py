@@ -26,14 +26,12 @@ from nbconv_kernels.cpu.microkernel import (
     ROWS,
     SHORT_ROWS,
     VECTORS,
-    address,
-    copy_vectors,
-    keep_alive,
     multiply_reduce_1,
     multiply_reduce_2,
     multiply_short_reduce_1,
     multiply_short_reduce_2,
 )
+from nbconv_kernels.cpu.movement import address, copy_vectors, keep_alive
 
 _BLOCK = 192  # pixels: 192 rows of two vectors are 24 KB, half of an L1 cache
 _GAP = 2 * ROWS  # elements between groups of rows: room for the vectors that copy them
