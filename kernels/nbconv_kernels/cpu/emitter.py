@@ -1,6 +1,6 @@
 """Writing LLVM IR on vectors, which is what the intrinsics of this backend are made of.
 
-Numba decides by itself how a Python loop uses registers. Where that decides the speed, an intrinsic spells the
+Numba decides by itself how a Python loop uses registers. Where speed hangs on it, an intrinsic spells the
 loop out in LLVM's intermediate representation instead; this class holds the words for it.
 """
 
@@ -33,9 +33,11 @@ class Emitter:
         self.suffix = f"v{self.lanes}f{8 * self.size}"
 
     def int64(self, value: int) -> Any:
+        """An integer constant."""
         return ir.Constant(INT64, value)
 
     def pointer(self, address: Any) -> Any:
+        """An address as a pointer to elements."""
         return self.builder.inttoptr(address, self.element.as_pointer())
 
     def load(self, pointer: Any, offset: int) -> Any:
@@ -44,10 +46,12 @@ class Emitter:
         return self.builder.load(self.builder.bitcast(at, self.vector.as_pointer()), align=self.size)
 
     def store(self, value: Any, pointer: Any, offset: int) -> None:
+        """Store a vector ``offset`` elements behind ``pointer``."""
         at = self.builder.gep(pointer, [self.int64(offset)])
         self.builder.store(value, self.builder.bitcast(at, self.vector.as_pointer()), align=self.size)
 
     def masked_store(self, value: Any, pointer: Any, offset: int, mask: Any) -> None:
+        """Store those lanes of a vector that ``mask`` holds true."""
         target = self.vector.as_pointer()
         mask_type = ir.VectorType(INT1, self.lanes)
         function = cgutils.get_or_insert_function(
@@ -65,6 +69,7 @@ class Emitter:
         return self.builder.icmp_signed("<", columns, counts)
 
     def splat(self, scalar: Any, vector: Any | None = None) -> Any:
+        """A vector of one scalar in all lanes."""
         vector = vector or self.vector
         undefined = ir.Constant(vector, ir.Undefined)
         first = self.builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))

@@ -5,9 +5,9 @@
 
 ``parallel_for(body, n_tasks, n_threads, args)`` calls ``body(task, *args)`` for every task on Numba's thread
 pool. It does what ``prange`` does with a quarter of the compile time (0.1 s instead of 0.5 s a kernel), as it
-skips Numba's array-expression analysis: the body is an ordinary kernel, and all that is generated is a loop over
-tasks. Tasks are numbered, so a kernel that splits its work by task number gives the same bits whichever thread
-runs it.
+skips Numba's array-expression analysis: the body is an ordinary kernel, and all that is generated is a loop
+over tasks. Tasks are numbered, so a kernel that splits its work by task number gives the same bits whichever
+thread runs it.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def prefetch(typing_context: Any, where: Any) -> Any:
 
 @intrinsic
 def copy_vectors(typing_context: Any, source: Any, source_at: Any, out: Any, out_at: Any, count: Any) -> Any:
-    """Copy ``count`` elements, at most a tile's rows, in whole vectors: up to a vector more is read and written."""
+    """Copy ``count`` elements, at most a tile's rows, in whole vectors: some more are read and written."""
     i = types.intp
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
