@@ -2,142 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from nbconv import backends
+from nbconv.optimizer import Group, Optimizer, ParametersLike
 from nbconv.parameter import Parameter
 from nbconv.typing import Array
 
-Group = dict[str, Any]
-ParametersLike = Iterable[Parameter] | Iterable[Mapping[str, Any]]
-
-
-class Optimizer:
-    """Base of optimisers: parameter groups, state and its saving.
-
-    Attributes:
-        param_groups: dicts of "params" and the settings that hold for them, which may be changed at any time.
-        state: what is kept for each parameter that has been updated.
-    """
-
-    def __init__(self, params: ParametersLike, defaults: Group) -> None:
-        self.defaults = defaults
-        self.param_groups: list[Group] = []
-        self.state: dict[Parameter, dict[str, Any]] = {}
-        if isinstance(params, Parameter | Mapping):
-            raise TypeError(f"expected a list of parameters or of groups, got one {type(params).__name__}")
-        given = list(params)
-        if not given:
-            raise ValueError("an optimizer needs parameters, got none")
-        groups: list[Any] = given if isinstance(given[0], Mapping) else [{"params": given}]
-        for group in groups:
-            self.add_param_group(group)
-
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Let the optimiser update more parameters: {"params": [...]} and any settings of their own.
-
-        Raises:
-            ValueError: for a setting that is unknown or out of range, or a parameter that some group has.
-            TypeError: if "params" holds anything but parameters.
-        """
-        if not isinstance(group, Mapping) or "params" not in group:
-            raise TypeError(f'a group is a dict with the key "params", got {group!r}')
-        params = group["params"]
-        params = [params] if isinstance(params, Parameter) else list(params)
-        known = {id(p) for other in self.param_groups for p in other["params"]}
-        for parameter in params:
-            if not isinstance(parameter, Parameter):
-                raise TypeError(f"an optimizer updates parameters, got {type(parameter).__name__}")
-            if id(parameter) in known:
-                raise ValueError(f"{parameter!r} is given to the optimizer twice")
-            known.add(id(parameter))
-        unknown = sorted(set(group) - set(self.defaults) - {"params"})
-        if unknown:
-            raise ValueError(f"unknown settings {unknown}; there are {sorted(self.defaults)}")
-        complete = {**self.defaults, **group, "params": params}
-        self._validate(complete)
-        self.param_groups.append(complete)
-
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
-
-    def step(self) -> None:
-        """Update every parameter that has a gradient.
-
-        Raises:
-            ValueError: if a gradient has not the shape of its parameter.
-        """
-        for group in self.param_groups:
-            active = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if active:
-                self._update(group, active, backends.get(active[0].backend))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Settings and state as PyTorch lays them out, parameters by number; the arrays are copies."""
-        numbers = {id(p): number for number, p in enumerate(self._parameters())}
-        groups = [
-            {**group, "params": [numbers[id(parameter)] for parameter in group["params"]]}
-            for group in self.param_groups
-        ]
-        state = {
-            numbers[id(parameter)]: {
-                key: _numpy(parameter, value) if _is_array(value) else value for key, value in entry.items()
-            }
-            for parameter, entry in self.state.items()
-        }
-        return {"state": state, "param_groups": groups}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on exactly where another optimiser of the same parameters stood.
-
-        Raises:
-            ValueError: if groups or shapes differ; nothing is loaded then.
-        """
-        given = state_dict["param_groups"]
-        sizes = [len(group["params"]) for group in given], [len(g["params"]) for g in self.param_groups]
-        if sizes[0] != sizes[1]:
-            raise ValueError(f"the state has groups of {sizes[0]} parameters, the optimizer of {sizes[1]}")
-        numbers = [number for group in given for number in group["params"]]
-        parameters = dict(zip(numbers, self._parameters(), strict=True))
-        groups = []
-        for new, old in zip(given, self.param_groups, strict=True):
-            # A setting that this optimiser does not know is another library's (PyTorch's "foreach").
-            settings = {key: value for key, value in new.items() if key in self.defaults}
-            group = {**old, **settings, "params": old["params"]}
-            self._validate(group)
-            groups.append(group)
-        state: dict[Parameter, dict[str, Any]] = {}
-        for number, entry in state_dict["state"].items():
-            if number not in parameters:
-                raise ValueError(f"the state is for a parameter {number}, which no group has")
-            state[parameters[number]] = _restored(parameters[number], entry, number)
-        self.param_groups, self.state = groups, state
-
-    def __repr__(self) -> str:
-        groups = [
-            f"{len(group['params'])} parameters: "
-            + ", ".join(f"{key}={value}" for key, value in group.items() if key != "params")
-            for group in self.param_groups
-        ]
-        return f"{type(self).__name__}({'; '.join(groups)})"
-
-    def _validate(self, group: Group) -> None:
-        """Raise ValueError for settings out of range."""
-        raise NotImplementedError
-
-    def _update(self, group: Group, parameters: list[Parameter], ops: ModuleType) -> None:
-        """Step the parameters of one group; all have gradients."""
-        raise NotImplementedError
-
-    def _parameters(self) -> list[Parameter]:
-        return [parameter for group in self.param_groups for parameter in group["params"]]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
 
 class SGD(Optimizer):
@@ -325,29 +198,3 @@ def _gradients(parameters: list[Parameter]) -> list[Array]:
 def _zeros(parameter: Parameter, ops: ModuleType) -> Array:
     zeros: Array = ops.asarray(np.zeros(parameter.shape, parameter.dtype))
     return zeros
-
-
-def _is_array(value: object) -> bool:
-    return hasattr(value, "shape")
-
-
-def _numpy(parameter: Parameter, array: Array) -> Array:
-    return np.array(backends.get(parameter.backend).to_numpy(array))
-
-
-def _restored(parameter: Parameter, entry: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """One parameter's state as this optimiser keeps it: copied, of the right dtype, on the right backend."""
-    restored: dict[str, Any] = {}
-    for key, value in entry.items():
-        if key == "step":
-            restored[key] = int(value)
-        elif _is_array(value):
-            array = np.array(np.asarray(value), parameter.dtype, order="C")
-            if array.shape != parameter.shape:
-                raise ValueError(
-                    f"{key} of parameter {number} has shape {array.shape}, needs {parameter.shape}"
-                )
-            restored[key] = backends.get(parameter.backend).asarray(array)
-        elif value is not None:
-            restored[key] = value
-    return restored
