@@ -146,9 +146,14 @@ def test_bytes_come_with_advice():
 
 
 def test_the_layer_protocol_takes_the_layers_dtype_only():
-    for layer in (nb.Conv2d(3, 6, 3), nb.ReLU(), nb.Flatten(), nb.MaxPool2d(2), nb.BatchNorm2d(3)):
-        with pytest.raises(nb.DTypeError, match=r"expected float32, got float64 in an input of shape \(4, 3"):
-            layer.to("reference").forward(array(*GOOD, dtype=np.float64))
+    message = r"expected float32, got float64 in an input of shape \(4, 3"
+    layers = [nb.Conv2d(3, 6, 3), nb.ReLU(), nb.Flatten(), nb.MaxPool2d(2), nb.AvgPool2d(2)]
+    for layer in (*layers, nb.AdaptiveAvgPool2d(1), nb.BatchNorm2d(3), nb.Dropout()):
+        layer.to("reference")
+        with pytest.raises(nb.DTypeError, match=message):
+            layer.forward(array(*GOOD, dtype=np.float64))
+        with pytest.raises(nb.DTypeError, match=message):
+            layer.infer(array(*GOOD, dtype=np.float64))
 
 
 def test_a_gradient_of_a_wrong_shape():

@@ -157,6 +157,13 @@ def test_empty_batches_pass(backend):
     assert all((parameter.grad == 0).all() for parameter in model.parameters())
 
 
+def test_a_model_that_sees_many_shapes_remembers_few():
+    layer = nb.ReLU().to("reference")
+    for size in range(600):
+        layer(np.ones((1, size), np.float32))
+    assert len(layer._accepted) <= 256
+
+
 def test_float64_stays_float64_all_the_way():
     model = nb.Sequential(nb.Conv2d(1, 2, 3), nb.BatchNorm2d(2), backend="reference", dtype="float64")
     y, backprop = model.forward(inputs((2, 1, 5, 5)), training=True)

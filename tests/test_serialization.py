@@ -128,6 +128,28 @@ def test_a_link_is_followed(tmp_path):
     assert repr(nb.load(target)[0]) == "Dense(2, 2)"
 
 
+def test_the_content_is_on_the_disk_before_the_name(path, monkeypatch):
+    """Else a crash of the machine could leave the new name on an empty file."""
+    events = []
+    flush, rename = os.fsync, os.replace
+
+    def fsync(descriptor):
+        events.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        flush(descriptor)
+
+    def replace(source, target):
+        events.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    opened = len(os.listdir("/proc/self/fd"))
+    nb.Sequential(nb.Dense(2, 2)).save(path)
+    assert events[0].startswith(f"{path.parent}/.{path.name}.")
+    assert events[1:] == ["rename", str(path.parent)]
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
 def test_a_failed_save_leaves_the_old_file(path, monkeypatch):
     nb.Sequential(nb.Dense(2, 2)).save(path)
     before = path.read_bytes()
