@@ -94,25 +94,25 @@ class Sequential(Layer):
                 raise
         return x
 
-    def predict(self, x: npt.ArrayLike, batch_size: int = 256, *, check: bool = False) -> Array:
+    def predict(self, x: npt.ArrayLike, batch_size: int = 256, *, check_finite: bool = False) -> Array:
         """The outputs for many examples, computed batch by batch, as a NumPy array.
 
         Args:
             x: (N, ...) floating point.
             batch_size: examples at a time.
-            check: look for NaN and infinity in the input and behind every layer.
+            check_finite: look for NaN and infinity in the input and behind every layer.
 
         Raises:
             LayerError: naming the layer whose input does not fit.
             DTypeError: unless ``x`` holds floating point numbers.
-            NonFiniteError: if ``check`` finds something, naming the first layer that gave it.
+            NonFiniteError: if such a check finds something, naming the first layer that gave it.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}")
         array = x if isinstance(x, np.ndarray) else np.asarray(x)
         if array.ndim == 0:
             raise self.error("expected an array of examples, got a single number")
-        infer = self._infer_checked if check else self.infer
+        infer = self._infer_checked if check_finite else self.infer
         outputs: Array | None = None
         for start in range(0, max(1, len(array)), batch_size):
             y = np.asarray(self.ops.to_numpy(infer(self.prepare(array[start : start + batch_size]))))

@@ -56,7 +56,7 @@ def test_shapes_that_do_not_fit(shape, message):
     for call in (
         lambda: model()(array(*shape)),
         lambda: model().predict(array(*shape)),
-        lambda: model().predict(array(*shape), check=True),
+        lambda: model().predict(array(*shape), check_finite=True),
         lambda: model().forward(array(*shape), training=True),
         lambda: model().output_shape(shape),
     ):
@@ -186,23 +186,23 @@ def test_nan_in_the_input():
     x[3, 0, 0, 0] = np.inf
     message = r"2 of 768 values of the input are not finite, the first is nan at \(2, 1, 3, 4\)"
     with pytest.raises(nb.NonFiniteError, match=message):
-        model().predict(x, check=True)
+        model().predict(x, check_finite=True)
 
 
 def test_nan_behind_a_layer_names_the_layer():
     broken = model()
     broken[3].weight.data[5] = np.inf
     with pytest.raises(nb.NonFiniteError, match=r"Conv2d \(layer 3\): .* of the output are not finite"):
-        broken.predict(array(*GOOD), check=True)
+        broken.predict(array(*GOOD), check_finite=True)
     inner = nb.Sequential(nb.ReLU(), broken, backend="reference")
     with pytest.raises(nb.NonFiniteError, match=r"Conv2d \(layer 1\.3\)"):
-        inner.predict(array(*GOOD), check=True)
+        inner.predict(array(*GOOD), check_finite=True)
 
 
 def test_finite_arrays_pass_the_check():
     nb.check_finite(array(3, 4))
     nb.check_finite([])
-    model().predict(array(*GOOD), check=True)
+    model().predict(array(*GOOD), check_finite=True)
     with pytest.raises(
         ValueError, match=r"1 of 2 values of the loss are not finite, the first is -inf at \(1,\)"
     ):
