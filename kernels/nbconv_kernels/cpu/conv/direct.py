@@ -88,7 +88,7 @@ def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
             *(g.stride_h, g.stride_w, across * c),
         )
         own = gradient[group * k : (group + 1) * k].reshape(-1)
-        reduce(reduction, taps, dy, x, across, own)
+        reduce(reduction, taps, dy.reshape(-1), x.reshape(-1), across, own)
     return gradient
 
 

@@ -78,6 +78,7 @@ def _narrow_task(task, n_tasks, dy, panels, bias, window, width, taps, dx):
     n_panels = (columns + width - 1) // width
     z = np.empty(_BLOCK * n_panels * width, dy.dtype)
     block = z.reshape(1, 1, _BLOCK, n_panels * width)
+    one, zero = np.int64(1), np.int64(0)  # literals would make another type of the tuple, and more to compile
     lines = n * h
     line, last_line = lines * task // n_tasks, lines * (task + 1) // n_tasks
     while line < last_line:
@@ -91,15 +92,26 @@ def _narrow_task(task, n_tasks, dy, panels, bias, window, width, taps, dx):
         for first in range(first_p * q_size, last_p * q_size, _BLOCK):
             count = min(_BLOCK, last_p * q_size - first)
             product = (
-                *(1, 1, count),
-                *(1, count, k, (image * p_size * q_size + first) * k, k),
-                *(1, 1),
-                *(1, count, n_panels * width, 0, n_panels * width),
-                *(1, 1, 0, 0),
+                *(one, one, count),
+                *(one, count, k, (image * p_size * q_size + first) * k, k),
+                *(one, one),
+                *(one, count, n_panels * width, zero, n_panels * width),
+                *(one, one, zero, zero),
             )
             covering = (count + ROWS - 1) // ROWS
             multiply_range(
-                product, (0, covering), (0, n_panels), covering, taps, dy, panels, 0, 1, bias, block, width
+                product,
+                (zero, covering),
+                (zero, n_panels),
+                covering,
+                taps,
+                dy,
+                panels,
+                zero,
+                one,
+                bias,
+                block,
+                width,
             )
             _add_windows(z, n_panels * width, first, count, image, (top, bottom), window, dx)
         line += bottom - top

@@ -143,19 +143,19 @@ def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):
     if first_unit == last_unit:
         return
     if first_pixel == last_pixel:
-        sums[own : own + n_taps * padded_rows * stride] = 0
+        for i in range(own, own + n_taps * padded_rows * stride):
+            sums[i] = 0
         return
     first_tap, last_tap = first_unit // (panels * groups), (last_unit - 1) // (panels * groups) + 1
 
     zeros = np.zeros(stride, x.dtype)
     # A panel's vectors may reach past a pixel's channels: harmless, as those sums are dropped, except past
     # the end of the array. The last elements are read from a copy with room behind it.
-    source = x.reshape(x.size)
     limit = max(0, x.size - stride)
     tail = np.zeros(x.size - limit + stride, x.dtype)
-    tail[: x.size - limit] = source[limit:]
+    for i in range(x.size - limit):
+        tail[i] = x[limit + i]
     zeros_at, tail_at, base = address(zeros, 0), address(tail, 0), address(x, 0)
-    gradient = dy.reshape(dy.size)
 
     steps = np.empty((last_tap - first_tap) * _BLOCK, np.int64)
     abreast = np.empty(_abreast_at(groups, whole), x.dtype)
@@ -176,7 +176,7 @@ def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):
             tail_at,
             steps,
         )
-        _put_abreast(first, count, out_pixel, out_start, whole, groups, gradient, abreast)
+        _put_abreast(first, count, out_pixel, out_start, whole, groups, dy, abreast)
         tap = first_tap
         panel = (first_unit - tap * panels * groups) // groups
         group = first_unit - (tap * panels + panel) * groups
@@ -262,8 +262,8 @@ def reduce(reduction: Reduction, taps: Array, dy: Array, x: Array, across: int, 
     Args:
         reduction: the geometry.
         taps: int64 (taps, 2), what each tap adds to a pixel's source y and x.
-        dy: gradient of the output, its memory C-contiguous.
-        x: the input, its memory C-contiguous.
+        dy: gradient of the output, 1-D in memory order.
+        x: the input, 1-D in memory order.
         across: kernel columns that one tap spans (1: a tap is one kernel position).
         gradient: 1-D, receives (out, in, kh, kw).
     """
