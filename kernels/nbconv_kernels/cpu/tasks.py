@@ -1,4 +1,4 @@
-"""How the work of a kernel is cut into tasks, and how elementwise kernels see an array: as one row of memory."""
+"""How the work of a kernel is cut into tasks, and how it sees an array as one row of memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def task_count(elements: int) -> int:
 
 @kernel
 def share(total, task, n_tasks):  # type: ignore[no-untyped-def]
-    """(first, last) of the elements 0 .. ``total`` that a task does, in multiples of a cache line's 16 floats."""
+    """(first, last) of a task's elements among 0 .. ``total``, in multiples of a cache line's 16 floats."""
     lines = (total + 15) // 16
     return min(total, lines * task // n_tasks * 16), min(total, lines * (task + 1) // n_tasks * 16)
 
@@ -42,4 +42,6 @@ def check_same_shape(op: str, **arrays: Array) -> None:
     """Raise a ValueError unless both named arrays have the same shape."""
     (name, first), (other, second) = arrays.items()
     if first.shape != second.shape:
-        raise ValueError(f"{op}: expected {name} and {other} of one shape, got {first.shape} and {second.shape}")
+        raise ValueError(
+            f"{op}: expected {name} and {other} of one shape, got {first.shape} and {second.shape}"
+        )

@@ -3,16 +3,17 @@
 Numba calls the C library for these functions, one element at a time, and a call in a loop keeps it from being
 vectorised. Here each function is straight-line code, selections instead of branches, for float32 and float64:
 
-    x = n ln 2 + r,  |r| <= ln(2) / 2,  n an integer        range reduction; ln 2 in two parts, so that r is exact
+    x = n ln 2 + r,  |r| <= ln(2) / 2,  n an integer         range reduction; ln 2 in two parts: exact
     p = e^r - 1 = r + r^2 (1/2! + r/3! + r^2/4! + ...)       to r^7/7! in float32, to r^13/13! in float64
     exp(x) = 2^n (1 + p)        expm1(x) = 2^n p + (2^n - 1)
 
-Adding 1.5 * 2^23 (2^52 in float64) rounds x / ln 2 to the integer n and leaves n in the low bits of the sum, from
-where a shift makes it the exponent of 2^n. For that the additions must happen as written, so these functions,
-unlike the kernels that call them, are compiled without reassociation.
+Adding 1.5 * 2^23 (2^52 in float64) rounds x / ln 2 to the integer n and leaves n in the low bits of the sum,
+from where a shift makes it the exponent of 2^n. For that the additions must happen as written, so these
+functions, unlike the kernels that call them, are compiled without reassociation.
 
-Errors against exact values stay below 1.1 units in the last place for exp, 3 for the others. NaN gives NaN; infinities,
-overflow and subnormal results are those of the C library. Limit: about 20 multiply-adds an element.
+Errors against exact values stay below 1.1 units in the last place for exp, 3 for the others. NaN gives NaN;
+infinities, overflow and subnormal results are those of the C library. Limit: about 20 multiply-adds an
+element.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Vectors of a register's width as values in kernels, for loops that LLVM does not vectorise by itself.
 
-A pooling keeps one value per channel over two nested loops of its window. LLVM vectorises innermost loops only, and
-those only well when they are long; with the channels in a vector variable the window stays in registers, and six
-channels cost one masked operation instead of six scalar ones.
+A pooling keeps one value per channel over two nested loops of its window. LLVM vectorises innermost loops
+only, and those only well when they are long; with the channels in a vector variable the window stays in
+registers, and six channels cost one masked operation instead of six scalar ones.
 
-``load`` and ``store`` take the number of elements that exist from a place on: lanes behind them are read as zero
-and not written. Limit: whatever the loop around is limited by; each function here is one or two instructions.
+``load`` and ``store`` take the number of elements that exist from a place on: lanes behind them are read as
+zero and not written. Limit: whatever the loop around is limited by; each function here is one or two
+instructions.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from nbconv_kernels.cpu.simd import SIMD
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 _FLAGS = ("contract", "reassoc", "nsz")
+# AVX-512 masks an access at no cost. Elsewhere a mask is slow, or many branches: full vectors go without.
+_MASKS_ARE_FREE = SIMD.name == "avx512"
 
 
 class Vector(types.Type):
@@ -65,6 +68,11 @@ def _existing(builder: Any, count: Any, lanes: int) -> Any:
     return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(count, _INT32), lanes))
 
 
+def _whole(builder: Any, count: Any, lanes: int) -> Any:
+    """Whether ``count`` elements fill the vector."""
+    return builder.icmp_signed(">=", count, ir.Constant(_INT64, lanes))
+
+
 def _place(context: Any, builder: Any, array_type: Any, array: Any, at: Any, vector: Any) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [at]), vector.as_pointer())
@@ -83,20 +91,52 @@ def lanes(typing_context: Any, array: Any) -> Any:
     return types.intp(array), lambda context, builder, signature, values: ir.Constant(_INT64, count)
 
 
+def _loaded(context: Any, builder: Any, array_type: Any, values: list[Any], lanes: int) -> Any:
+    """``lanes`` elements of an array from a place on, of which so many exist: ``values`` are these three."""
+    vector = ir.VectorType(_ELEMENT[array_type.dtype], lanes)
+    align = array_type.dtype.bitwidth // 8
+    pointer = _place(context, builder, array_type, values[0], values[1], vector)
+
+    def masked() -> Any:
+        mask = _existing(builder, values[2], lanes)
+        parameters = [vector.as_pointer(), _INT32, mask.type, vector]
+        function = _memory_intrinsic(builder, "load", vector, vector, parameters)
+        return builder.call(function, [pointer, ir.Constant(_INT32, align), mask, ir.Constant(vector, None)])
+
+    if _MASKS_ARE_FREE:
+        return masked()
+    with builder.if_else(_whole(builder, values[2], lanes)) as (whole, part):
+        with whole:
+            all_lanes = builder.load(pointer, align=align)
+            from_whole = builder.block
+        with part:
+            some_lanes = masked()
+            from_part = builder.block
+    value = builder.phi(vector)
+    value.add_incoming(all_lanes, from_whole)
+    value.add_incoming(some_lanes, from_part)
+    return value
+
+
 @intrinsic
 def load(typing_context: Any, array: Any, at: Any, count: Any) -> Any:
     """The vector at element ``at`` of a contiguous 1-D array, of which ``count`` elements exist."""
     result = Vector(array.dtype, SIMD.lanes(array.dtype.bitwidth // 8))
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        vector = _llvm_type(result)
-        mask = _existing(builder, values[2], result.lanes)
-        pointer = _place(context, builder, signature.args[0], values[0], values[1], vector)
-        function = _memory_intrinsic(
-            builder, "load", vector, vector, [vector.as_pointer(), _INT32, mask.type, vector]
-        )
-        align = ir.Constant(_INT32, array.dtype.bitwidth // 8)
-        return builder.call(function, [pointer, align, mask, ir.Constant(vector, None)])
+        return _loaded(context, builder, signature.args[0], values, result.lanes)
+
+    return result(array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_double(typing_context: Any, array: Any, at: Any, count: Any) -> Any:
+    """As ``load``, but as many elements as a vector of float64 has, converted to that."""
+    result = Vector(types.float64, SIMD.lanes(8))
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        value = _loaded(context, builder, signature.args[0], values, result.lanes)
+        return value if array.dtype == types.float64 else builder.fpext(value, _llvm_type(result))
 
     return result(array, types.intp, types.intp), codegen
 
@@ -107,13 +147,23 @@ def store(typing_context: Any, array: Any, at: Any, vector: Any, count: Any) -> 
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = _llvm_type(vector)
-        mask = _existing(builder, values[3], vector.lanes)
+        align = vector.dtype.bitwidth // 8
         pointer = _place(context, builder, signature.args[0], values[0], values[1], kind)
-        function = _memory_intrinsic(
-            builder, "store", kind, ir.VoidType(), [kind, kind.as_pointer(), _INT32, mask.type]
-        )
-        align = ir.Constant(_INT32, vector.dtype.bitwidth // 8)
-        builder.call(function, [values[2], pointer, align, mask])
+
+        def masked() -> None:
+            mask = _existing(builder, values[3], vector.lanes)
+            parameters = [kind, kind.as_pointer(), _INT32, mask.type]
+            function = _memory_intrinsic(builder, "store", kind, ir.VoidType(), parameters)
+            builder.call(function, [values[2], pointer, ir.Constant(_INT32, align), mask])
+
+        if _MASKS_ARE_FREE:
+            masked()
+        else:
+            with builder.if_else(_whole(builder, values[3], vector.lanes)) as (whole, part):
+                with whole:
+                    builder.store(values[2], pointer, align=align)
+                with part:
+                    masked()
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector, types.intp), codegen
@@ -121,7 +171,7 @@ def store(typing_context: Any, array: Any, at: Any, vector: Any, count: Any) -> 
 
 @intrinsic
 def fill(typing_context: Any, like: Any, value: Any) -> Any:
-    """``value`` in each lane: as many as the vector ``like`` or a vector of the array ``like`` has; integers as int32."""
+    """``value`` in each lane, as many as ``like``, a vector or an array, has; integers become int32."""
     count = like.lanes if isinstance(like, Vector) else SIMD.lanes(like.dtype.bitwidth // 8)
     result = Vector(types.int32 if isinstance(value, types.Integer) else like.dtype, count)
 
@@ -136,6 +186,12 @@ def fill(typing_context: Any, like: Any, value: Any) -> Any:
 def plus(typing_context: Any, a: Any, b: Any) -> Any:
     """``a + b``, lane by lane."""
     return a(a, b), lambda context, builder, signature, values: builder.fadd(*values, flags=_FLAGS)
+
+
+@intrinsic
+def minus(typing_context: Any, a: Any, b: Any) -> Any:
+    """``a - b``, lane by lane."""
+    return a(a, b), lambda context, builder, signature, values: builder.fsub(*values, flags=_FLAGS)
 
 
 @intrinsic

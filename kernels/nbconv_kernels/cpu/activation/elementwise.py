@@ -1,4 +1,4 @@
-"""The frame around elementwise kernels: arrays of any shape and layout as one row of memory, cut into tasks."""
+"""The frame around elementwise kernels: any array as one row of memory, cut into tasks."""
 
 from __future__ import annotations
 

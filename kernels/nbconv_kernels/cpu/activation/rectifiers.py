@@ -2,8 +2,8 @@
 
 NaN goes the way that PyTorch sends it: comparisons are written such that it stays or passes.
 
-Limit: memory bandwidth, one read and one write an element (two reads in the gradients); elu adds an exponential,
-about 20 vector multiply-adds, which cost as much again.
+Limit: memory bandwidth, one read and one write an element (two reads in the gradients); elu adds an
+exponential, about 20 vector multiply-adds, which cost as much again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from nbconv_kernels.cpu.activation.elementwise import map_elements, map_gradient
 from nbconv_kernels.cpu.jit import kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, share
+
 
 @kernel
 def _relu_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]

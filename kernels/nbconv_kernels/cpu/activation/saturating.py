@@ -1,7 +1,7 @@
 """Sigmoid and hyperbolic tangent, and their gradients in terms of the output.
 
-Limit: about 20 vector multiply-adds an element, roughly what its way through memory costs; the gradients are bound
-by memory alone.
+Limit: about 20 vector multiply-adds an element, roughly what its way through memory costs; the gradients are
+bound by memory alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from nbconv_kernels.cpu.activation.elementwise import map_elements, map_gradient
 from nbconv_kernels.cpu.jit import kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, share
+
 
 @kernel
 def _sigmoid_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]

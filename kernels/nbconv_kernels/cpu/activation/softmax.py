@@ -1,8 +1,8 @@
 """softmax along an axis: y = exp(x - max) / sum(exp(x - max)), and its gradient dx = y * (dy - sum(dy * y)).
 
-The maximum keeps exp from overflowing. Memory is seen as (outer, length, inner). Channels last makes inner = 1 the
-common case: rows, each of which stays in the first cache over its three sweeps. Along another axis the kernel takes
-64 neighbouring columns at a time, so that the inner loops are vectors over them.
+The maximum keeps exp from overflowing. Memory is seen as (outer, length, inner). Channels last makes inner =
+1 the common case: rows, each of which stays in the first cache over its three sweeps. Along another axis the
+kernel takes 64 neighbouring columns at a time, so that the inner loops are vectors over them.
 
 Limit: the exponentials, about 20 vector multiply-adds an element.
 """
