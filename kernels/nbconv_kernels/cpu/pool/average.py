@@ -2,15 +2,15 @@
 
     y[n, p, q, c] = sum over the window's h, w of x[n, h, w, c] / (height(p) * width(q))
 
-A pixel of the input lies in a contiguous range of windows, so that the gradient has the same form:
-dx[n, h, w, c] = sum over those p, q of dy[n, p, q, c] / (height(p) * width(q)). Both gather: each output is written
+A pixel of the input lies in a contiguous range of windows, so that the gradient has the same form: dx[n, h,
+w, c] = sum over those p, q of dy[n, p, q, c] / (height(p) * width(q)). Both gather: each output is written
 once, from a sum in a fixed order,
 
     out[p, q] = row_out[p] * column_out[q] * sum over r of row_in[r] * (sum over s of column_in[s] * in[r, s])
 
-where the divisors are the weights behind the sums (forward) or before them (backward). Ranges and weights are tables
-along each axis, made once for a geometry. Rows are summed on their own before they join the total, which keeps the
-rounding errors of large windows small.
+where the divisors are the weights behind the sums (forward) or before them (backward). Ranges and weights are
+tables along each axis, made once for a geometry. Rows are summed on their own before they join the total,
+which keeps the rounding errors of large windows small.
 
 Memory is (N, H, W, C); a vector of channels goes through the window. Limit: memory bandwidth.
 """
@@ -71,12 +71,14 @@ def _gather(n_tasks, x, y, shape, ranges, weights, n_threads):  # type: ignore[n
 def _pool(x: Array, output: tuple[int, int], tables: tuple[Array, Array]) -> Array:
     """The weighted sums of (N, C, H, W) over the ranges of ``tables``, (N, C, *output)."""
     y = empty_nchw(*x.shape[:2], *output, x.dtype)
-    _gather(task_count(max(x.size, y.size)), row_of(x), row_of(y), (*x.shape, *output), *tables, num_threads())
+    _gather(
+        task_count(max(x.size, y.size)), row_of(x), row_of(y), (*x.shape, *output), *tables, num_threads()
+    )
     return y
 
 
 class _Axis(NamedTuple):
-    """Along one axis: output ``i`` sums the inputs ``first[i]`` .. ``last[i]`` and divides by ``divisor[i]``."""
+    """Along one axis: output ``i`` sums inputs ``first[i]`` .. ``last[i]`` and divides by ``divisor[i]``."""
 
     size: int  # inputs
     first: Sequence[int]
@@ -85,14 +87,17 @@ class _Axis(NamedTuple):
 
 
 def _tables(rows: _Axis, columns: _Axis, dtype: Any, backward: bool) -> tuple[Array, Array]:
-    """The ``ranges`` (row firsts, row lasts, column firsts, column lasts) and ``weights`` (in, then out; rows first)."""
+    """``ranges`` (row firsts and lasts, column firsts and lasts) and ``weights`` (in, out; rows first)."""
     ranges, weights_in, weights_out = [], [], []
     for size, *lists in (rows, columns):
         first, last, weights = np.array(lists[0]), np.array(lists[1]), 1 / np.array(lists[2], np.float64)
         if backward:
             # Windows start and end in order: those around a position have started there, but not ended.
             positions = np.arange(size)
-            first, last = np.searchsorted(last, positions, "right"), np.searchsorted(first, positions, "right")
+            first, last = (
+                np.searchsorted(last, positions, "right"),
+                np.searchsorted(first, positions, "right"),
+            )
         ranges += [first, last]
         weights_in.append(weights if backward else np.ones(size))
         weights_out.append(np.ones(size) if backward else weights)
@@ -154,7 +159,8 @@ def avg_pool2d(
 ) -> Array:
     """The mean of each window of (N, C, H, W).
 
-    Padding counts as zeros, or not at all without ``count_include_pad``; ``divisor_override`` replaces the count.
+    Padding counts as zeros, or not at all without ``count_include_pad``; ``divisor_override`` replaces the
+    count.
 
     Returns:
         (N, C, P, Q).
@@ -197,7 +203,8 @@ def adaptive_avg_pool2d(x: Array, output_size: int | Sequence[int | None] | None
     """The means of (N, C, H, W) over as many windows as give ``output_size``; None keeps the input's size.
 
     Returns:
-        (N, C, *output_size). Window i of an axis covers floor(i * size / output) .. ceil((i + 1) * size / output).
+        (N, C, *output_size). Window i of an axis covers floor(i * size / output) .. ceil((i + 1) * size /
+        output).
 
     Raises:
         TypeError: for a dtype other than float32 or float64.

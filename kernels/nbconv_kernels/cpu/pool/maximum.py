@@ -2,13 +2,13 @@
 
     y[n, p, q, c] = max over r, s of x[n, p * stride - pad + r * dilation, q * stride - pad + s * dilation, c]
 
-Memory is (N, H, W, C). Forward: for each output pixel, a vector of channels goes through the window, with the best
-value and its place in registers. Each input is read once for every window it is in, from the first cache; a task
-has a range of output rows, over all images.
+Memory is (N, H, W, C). Forward: for each output pixel, a vector of channels goes through the window, with the
+best value and its place in registers. Each input is read once for every window it is in, from the first
+cache; a task has a range of output rows, over all images.
 
-Backward: dx[indices] += dy. Windows may overlap, so a task owns an image, or some of its channels where there are
-fewer images than threads, and adds in the order of the outputs: the same bits each time. The image is cleared just
-before, so that it is still in the second cache when it is written.
+Backward: dx[indices] += dy. Windows may overlap, so a task owns an image, or some of its channels where there
+are fewer images than threads, and adds in the order of the outputs: the same bits each time. The image is
+cleared just before, so that it is still in the second cache when it is written.
 
 Limit: memory bandwidth forward; backward one scattered addition, about a nanosecond, an output.
 """
@@ -21,7 +21,7 @@ from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, paralle
 from nbconv_kernels.cpu.memory import Array, check_float, empty_nchw
 from nbconv_kernels.cpu.tasks import row_of, task_count
 from nbconv_kernels.cpu.vector import beats, choose, fill, lanes, load, store
-from nbconv_kernels.geometry import PaddingLike, PairLike, pool2d_geometry
+from nbconv_kernels.geometry import PaddingLike, PairLike, nchw, pool2d_geometry
 
 __all__ = ["max_pool2d", "max_pool2d_backward"]
 
@@ -82,8 +82,8 @@ def max_pool2d(
     """The maximum of each window of (N, C, H, W), and where it lies.
 
     Returns:
-        y and indices, both (N, C, P, Q). Indices are int32, ``h * W + w`` of the maximum in its image: of equal
-        ones the first in row order, of NaNs (each beats every number) the last, as in PyTorch.
+        y and indices, both (N, C, P, Q). Indices are int32, ``h * W + w`` of the maximum in its image: of
+        equal ones the first in row order, of NaNs (each beats every number) the last, as in PyTorch.
 
     Raises:
         TypeError: for a dtype other than float32 or float64.
@@ -98,7 +98,9 @@ def max_pool2d(
 
 
 @kernel
-def _max_pool_backward_task(task, n_tasks, dy, indices, dx, shape, parts, wrong):  # type: ignore[no-untyped-def]
+def _max_pool_backward_task(  # type: ignore[no-untyped-def]
+    task, n_tasks, dy, indices, dx, shape, parts, wrong
+):
     images, channels, pixels, outputs = shape
     lines = (channels + _LINE - 1) // _LINE
     zero = dx.dtype.type(0)
@@ -123,7 +125,9 @@ def _max_pool_backward_task(task, n_tasks, dy, indices, dx, shape, parts, wrong)
 
 
 @kernel
-def _max_pool_backward(n_tasks, dy, indices, dx, shape, parts, wrong, n_threads):  # type: ignore[no-untyped-def]
+def _max_pool_backward(  # type: ignore[no-untyped-def]
+    n_tasks, dy, indices, dx, shape, parts, wrong, n_threads
+):
     parallel_for(_max_pool_backward_task, n_tasks, n_threads, (n_tasks, dy, indices, dx, shape, parts, wrong))
 
 
@@ -131,19 +135,22 @@ def max_pool2d_backward(dy: Array, indices: Array, input_shape: tuple[int, ...])
     """Gradient of the input, (N, C, H, W) = ``input_shape``: each output's goes to the place in ``indices``.
 
     Raises:
-        TypeError: for dtypes other than float32 or float64, or for indices other than int32.
+        TypeError: for a dtype other than float32 or float64, or indices that are not integers.
         ValueError: for shapes that do not go together, or an index outside the image.
     """
     dtype = check_float("max_pool2d_backward", dy)
-    if not isinstance(indices, np.ndarray) or indices.dtype != np.int32:
+    if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
         kind = indices.dtype if isinstance(indices, np.ndarray) else type(indices).__name__
-        raise TypeError(f"max_pool2d_backward: expected int32 indices, got {kind}")
-    if dy.ndim != 4 or indices.shape != dy.shape or dy.shape[:2] != tuple(input_shape[:2]) or len(input_shape) != 4:
+        raise TypeError(f"max_pool2d_backward: expected an array of integer indices, got {kind}")
+    n, c, h, w = nchw(input_shape)
+    if dy.ndim != 4 or indices.shape != dy.shape or dy.shape[:2] != (n, c):
         raise ValueError(
-            f"max_pool2d_backward: expected dy and indices of one shape (N, C, P, Q) and input_shape (N, C, H, W), "
-            f"got {dy.shape}, {indices.shape} and {tuple(input_shape)}"
+            f"max_pool2d_backward: expected dy and indices of one shape ({n}, {c}, P, Q) for input_shape "
+            f"{tuple(input_shape)}, got shapes {dy.shape} and {indices.shape}"
         )
-    n, c, h, w = input_shape
+    if indices.dtype != np.int32:
+        # Out of int32's range is out of the image's as well, and must stay so.
+        indices = np.clip(indices, -1, h * w).astype(np.int32)
     dx = empty_nchw(n, c, h, w, dtype)
     n_tasks = task_count(dx.size)
     parts = 1 if n >= get_num_threads() else n_tasks
@@ -151,7 +158,5 @@ def max_pool2d_backward(dy: Array, indices: Array, input_shape: tuple[int, ...])
     shape = (n, c, h * w, dy.shape[2] * dy.shape[3])
     _max_pool_backward(n_tasks, row_of(dy), row_of(indices), row_of(dx), shape, parts, wrong, num_threads())
     if wrong.any():
-        raise ValueError(
-            f"max_pool2d_backward: {wrong.sum()} indices lie outside 0 .. {h * w - 1}, the pixels of {h} x {w}"
-        )
+        raise ValueError(f"max_pool2d_backward: {wrong.sum()} indices lie outside an input of {h} x {w}")
     return dx
