@@ -1,0 +1,243 @@
+"""Batch normalisation of each channel (Ioffe and Szegedy 2015), with its statistics and gradients.
+
+    y = (x - mean) * weight / sqrt(var + eps) + bias
+
+With x^ = (x - mean) / sqrt(var + eps) and M = N * H * W elements a channel:
+
+    dbias = sum of dy         dweight = sum of dy * x^
+    dx = weight / sqrt(var + eps) * (dy - dbias / M - x^ * dweight / M)     mean and var were the batch's own
+    dx = weight / sqrt(var + eps) * dy                                      they are constants
+
+Memory is (N, H, W, C): a row of channels after the other. The inner loops run over a *stripe*, as many rows
+as have 64 elements together, and a channel's numbers are repeated to that length: so few channels fill
+vectors too. What has a value for each channel only is left to NumPy.
+
+Sums are taken in float64, those of squares from deviations from the first pixel: exact to the last digits of
+float32 even where the mean is large.
+
+Limit: memory bandwidth: statistics read x once, normalising reads and writes once, the gradients read x and
+dy twice and write dx once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.memory import Array, check_float
+from nbconv_kernels.cpu.tasks import empty_as, row_of, task_count
+from nbconv_kernels.cpu.vector import lanes, load, load_double, minus, plus, store, times
+
+__all__ = [
+    "batch_norm2d",
+    "batch_norm2d_backward",
+    "batch_norm2d_inference_backward",
+    "batch_norm2d_statistics",
+]
+
+_STRIPE = 64  # elements that an inner loop should have
+
+_quiet = np.errstate(all="ignore")  # as in kernels, infinity and NaN propagate without a warning
+
+
+@kernel
+def _sums_task(task, n_tasks, dy, x, channels, centre, sums, of_deviations):  # type: ignore[no-untyped-def]
+    """Sums of v and of v * (x - centre) for v = dy or, ``of_deviations``, v = x - centre."""
+    rows, width = x.size // channels, centre.size
+    stop = rows * (task + 1) // n_tasks * channels
+    plain, weighted = 2 * task * width, (2 * task + 1) * width
+    for base in range(rows * task // n_tasks * channels, stop, width):
+        last = min(width, stop - base)
+        for i in range(0, last, lanes(sums)):
+            rest = last - i
+            deviation = minus(load_double(x, base + i, rest), load(centre, i, rest))
+            value = deviation if of_deviations else load_double(dy, base + i, rest)
+            store(sums, plain + i, plus(load(sums, plain + i, rest), value), rest)
+            product = times(value, deviation)
+            store(sums, weighted + i, plus(load(sums, weighted + i, rest), product), rest)
+
+
+@kernel
+def _sums(n_tasks, dy, x, channels, centre, sums, of_deviations, n_threads):  # type: ignore[no-untyped-def]
+    parallel_for(_sums_task, n_tasks, n_threads, (n_tasks, dy, x, channels, centre, sums, of_deviations))
+
+
+def _channel_sums(dy: Array | None, x: Array, channels: int, centre: Array) -> Array:
+    """For each channel of the rows ``dy`` and ``x``: sums of v and of v * (x - centre), (2, C) float64.
+
+    v is ``dy``, or x - centre where that is None.
+    """
+    n_tasks = task_count(x.size)
+    centre = _striped(channels, np.float64, centre)[0]
+    sums = np.zeros((n_tasks, 2, centre.size // channels, channels))
+    arguments = (x if dy is None else dy, x, channels, centre, sums.reshape(-1), dy is None)
+    _sums(n_tasks, *arguments, num_threads())
+    return sums.sum(axis=(0, 2))
+
+
+@_quiet
+def batch_norm2d_statistics(x: Array) -> tuple[Array, Array]:
+    """The mean and the biased variance of each channel of (N, C, H, W), NaN for an empty batch.
+
+    Returns:
+        (mean, var), each (C,).
+
+    Raises:
+        TypeError: for a dtype other than float32 or float64.
+        ValueError: for an array that is not 4-D.
+    """
+    dtype = check_float("batch_norm2d_statistics", x)
+    channels = _channels("batch_norm2d_statistics", x)
+    row = row_of(x)
+    first = row[:channels].astype(np.float64)
+    centre = np.where(np.isfinite(first), first, 0) if row.size else np.zeros(channels)
+    total, squares = _channel_sums(None, row, channels, centre)
+    count = np.float64(row.size) / channels
+    mean = total / count
+    return (centre + mean).astype(dtype), ((squares - total * mean) / count).astype(dtype)
+
+
+@kernel
+def _normalise_task(task, n_tasks, x, channels, centre, scale, shift, y):  # type: ignore[no-untyped-def]
+    rows, width = x.size // channels, centre.size
+    stop = rows * (task + 1) // n_tasks * channels
+    for base in range(rows * task // n_tasks * channels, stop, width):
+        last = min(width, stop - base)
+        for i in range(0, last, lanes(x)):
+            rest = last - i
+            value = times(minus(load(x, base + i, rest), load(centre, i, rest)), load(scale, i, rest))
+            store(y, base + i, plus(value, load(shift, i, rest)), rest)
+
+
+@kernel
+def _normalise(n_tasks, x, channels, centre, scale, shift, y, n_threads):  # type: ignore[no-untyped-def]
+    parallel_for(_normalise_task, n_tasks, n_threads, (n_tasks, x, channels, centre, scale, shift, y))
+
+
+@_quiet
+def batch_norm2d(
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 1e-5,
+) -> Array:
+    """Normalise (N, C, H, W) by mean and variance (C,), then scale by weight and shift by bias (C,).
+
+    Raises:
+        TypeError: for dtypes other than float32 or float64, or mixed ones.
+        ValueError: for shapes that do not go together.
+    """
+    dtype = check_float("batch_norm2d", x, mean, var, weight, bias)
+    channels = _channels("batch_norm2d", x, mean=mean, var=var, weight=weight, bias=bias)
+    y = empty_as(x)
+    shift = np.zeros(channels) if bias is None else bias
+    vectors = _striped(channels, dtype, mean, _scale(var, weight, eps), shift)
+    _normalise(task_count(x.size), row_of(x), channels, *vectors, row_of(y), num_threads())
+    return y
+
+
+@kernel
+def _gradient_task(  # type: ignore[no-untyped-def]
+    task, n_tasks, dy, x, channels, centre, scale, offset, slope, dx
+):
+    rows, width = x.size // channels, centre.size
+    stop = rows * (task + 1) // n_tasks * channels
+    for base in range(rows * task // n_tasks * channels, stop, width):
+        last = min(width, stop - base)
+        for i in range(0, last, lanes(x)):
+            rest = last - i
+            deviation = times(minus(load(x, base + i, rest), load(centre, i, rest)), load(slope, i, rest))
+            gradient = minus(minus(load(dy, base + i, rest), load(offset, i, rest)), deviation)
+            store(dx, base + i, times(gradient, load(scale, i, rest)), rest)
+
+
+@kernel
+def _gradient(  # type: ignore[no-untyped-def]
+    n_tasks, dy, x, channels, centre, scale, offset, slope, dx, n_threads
+):
+    arguments = (n_tasks, dy, x, channels, centre, scale, offset, slope, dx)
+    parallel_for(_gradient_task, n_tasks, n_threads, arguments)
+
+
+@_quiet
+def batch_norm2d_backward(
+    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None = None, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """The gradients of ``batch_norm2d`` where mean and var were those of ``x`` itself.
+
+    Returns:
+        (dx of the shape of ``x``, dweight (C,), dbias (C,)).
+
+    Raises:
+        TypeError: for dtypes other than float32 or float64, or mixed ones.
+        ValueError: for shapes that do not go together.
+    """
+    op = "batch_norm2d_backward"
+    dtype = check_float(op, dy, x, mean, var, weight)
+    channels = _check_gradient(op, dy, x, mean, var, weight)
+    rows, count = (row_of(dy), row_of(x)), np.float64(x.size) / channels
+    total, weighted = _channel_sums(*rows, channels, mean)
+    deviation = 1 / (var.astype(np.float64) + eps)
+    vectors = (mean, _scale(var, weight, eps), total / count, weighted * deviation / count)
+    dx = empty_as(x)
+    _gradient(
+        task_count(x.size), *rows, channels, *_striped(channels, dtype, *vectors), row_of(dx), num_threads()
+    )
+    return dx, (weighted * np.sqrt(deviation)).astype(dtype), total.astype(dtype)
+
+
+@_quiet
+def batch_norm2d_inference_backward(
+    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None = None, eps: float = 1e-5
+) -> tuple[Array, Array, Array]:
+    """The gradients of ``batch_norm2d`` where mean and var are constants, such as the running statistics.
+
+    Returns:
+        (dx of the shape of ``x``, dweight (C,), dbias (C,)).
+
+    Raises:
+        TypeError: for dtypes other than float32 or float64, or mixed ones.
+        ValueError: for shapes that do not go together.
+    """
+    op = "batch_norm2d_inference_backward"
+    dtype = check_float(op, dy, x, mean, var, weight)
+    channels = _check_gradient(op, dy, x, mean, var, weight)
+    row, dx, zero = row_of(dy), empty_as(x), np.zeros(channels)
+    total, weighted = _channel_sums(row, row_of(x), channels, mean)
+    scale = _scale(var, weight, eps)
+    vectors = _striped(channels, dtype, zero, scale, zero)
+    _normalise(task_count(x.size), row, channels, *vectors, row_of(dx), num_threads())
+    return dx, (weighted * _scale(var, None, eps)).astype(dtype), total.astype(dtype)
+
+
+def _scale(var: Array, weight: Array | None, eps: float) -> Array:
+    """Weight / sqrt(var + eps), (C,) float64."""
+    scale = 1 / np.sqrt(var.astype(np.float64) + eps)
+    return scale if weight is None else scale * weight
+
+
+def _striped(channels: int, dtype: np.typing.DTypeLike, *vectors: Array) -> Array:
+    """The vectors (C,) repeated to a stripe, one a row."""
+    stripes = np.empty((len(vectors), max(1, _STRIPE // channels), channels), dtype)
+    for stripe, vector in zip(stripes, vectors, strict=True):
+        stripe[...] = vector
+    return stripes.reshape(len(vectors), -1)
+
+
+def _check_gradient(op: str, dy: Array, x: Array, mean: Array, var: Array, weight: Array | None) -> int:
+    channels = _channels(op, x, mean=mean, var=var, weight=weight)
+    if dy.shape != x.shape:
+        raise ValueError(f"{op}: expected dy of the shape of x, {x.shape}, got {dy.shape}")
+    return channels
+
+
+def _channels(op: str, x: Array, **vectors: Array | None) -> int:
+    """The channels of ``x``; raise a ValueError unless it is 4-D and every vector has one number for each."""
+    if x.ndim != 4 or x.shape[1] == 0:
+        raise ValueError(f"{op}: expected x of shape (N, C, H, W) with C > 0, got {x.shape}")
+    for name, vector in vectors.items():
+        if vector is not None and vector.shape != x.shape[1:2]:
+            raise ValueError(f"{op}: expected {name} of shape {x.shape[1:2]}, got {vector.shape}")
+    return int(x.shape[1])
