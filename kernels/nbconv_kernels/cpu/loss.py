@@ -1,0 +1,254 @@
+"""Losses: each gives its value and its gradient together, in one sweep over the logits.
+
+Cross entropy of logits x against a distribution q over C classes, log p = x - max - log sum exp(x - max):
+
+    loss = -sum over c of q[c] * log p[c]        dx[c] = p[c] * sum of q - q[c]
+
+With s the label smoothing and w the class weights: for a class label t, q = (1 - s) * w[t] at t, plus s / C *
+w[c] everywhere, and the mean divides by the sum of w[t]; for class probabilities, q = w * ((1 - s) * target +
+s / C), and the mean divides by the number of samples.
+
+Memory is one row of classes for each sample or pixel, which stays in the first cache from its maximum to its
+gradient. Losses of rows are summed in float64. Limit: the exponentials, about 20 vector multiply-adds a
+logit; for a squared error, memory bandwidth.
+"""
+
+from __future__ import annotations
+
+from math import log, nan, prod
+
+import numpy as np
+
+from nbconv_kernels.cpu.activation.softmax import exponentials
+from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.memory import Array, check_float, nhwc
+from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, share, task_count
+
+__all__ = ["cross_entropy", "mse_loss"]
+
+
+@kernel
+def _labels_task(  # type: ignore[no-untyped-def]
+    task, n_tasks, x, labels, weight, ignore_index, smoothing, scale, losses, dx
+):
+    rows, classes = x.shape
+    everywhere = smoothing / classes
+    smoothed_mass = everywhere * weight.sum()
+    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
+        values, gradient, label = x[row], dx[row], labels[row]
+        if label == ignore_index:
+            losses[row] = 0
+            for c in range(classes):
+                gradient[c] = 0
+            continue
+        largest, total = exponentials(values, gradient)
+        log_total = log(total)
+        own = (1 - smoothing) * weight[label]
+        loss = own * (log_total - (values[label] - largest))
+        if smoothing > 0:  # otherwise the other classes stay out of it: a logit of -inf there costs nothing
+            for c in range(classes):
+                loss += everywhere * weight[c] * (log_total - (values[c] - largest))
+        losses[row] = loss
+        factor = (own + smoothed_mass) * scale / total
+        for c in range(classes):
+            gradient[c] = gradient[c] * factor - everywhere * scale * weight[c]
+        gradient[label] -= own * scale
+
+
+@kernel
+def _labels(  # type: ignore[no-untyped-def]
+    n_tasks, x, labels, weight, ignore_index, smoothing, scale, losses, dx, n_threads
+):
+    arguments = (n_tasks, x, labels, weight, ignore_index, smoothing, scale, losses, dx)
+    parallel_for(_labels_task, n_tasks, n_threads, arguments)
+
+
+@kernel
+def _probabilities_task(  # type: ignore[no-untyped-def]
+    task, n_tasks, x, targets, weight, smoothing, scale, losses, dx
+):
+    rows, classes = x.shape
+    everywhere = smoothing / classes
+    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
+        values, target, gradient = x[row], targets[row], dx[row]
+        largest, total = exponentials(values, gradient)
+        log_total = log(total)
+        loss, mass = 0.0, 0.0
+        for c in range(classes):
+            q = ((1 - smoothing) * target[c] + everywhere) * weight[c]
+            loss += q * (log_total - (values[c] - largest))
+            mass += q
+        losses[row] = loss
+        factor = mass * scale / total
+        for c in range(classes):
+            q = ((1 - smoothing) * target[c] + everywhere) * weight[c]
+            gradient[c] = gradient[c] * factor - q * scale
+
+
+@kernel
+def _probabilities(  # type: ignore[no-untyped-def]
+    n_tasks, x, targets, weight, smoothing, scale, losses, dx, n_threads
+):
+    arguments = (n_tasks, x, targets, weight, smoothing, scale, losses, dx)
+    parallel_for(_probabilities_task, n_tasks, n_threads, arguments)
+
+
+def cross_entropy(
+    logits: Array,
+    targets: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> tuple[float | Array, Array]:
+    """Softmax cross entropy of logits (N, C) or (N, C, H, W), as PyTorch defines it.
+
+    Targets are integer labels (N,) or (N, H, W), of which those equal to ``ignore_index`` count for nothing,
+    or class probabilities of the logits' shape. ``weight`` (C,) weighs the classes.
+
+    Returns:
+        (loss, dlogits). "mean" and "sum" give a float, "none" an array of the labels' shape and the gradient
+        of its sum. The mean over nothing (an empty batch, every label ignored) is NaN, as in PyTorch; its
+        gradient is zero.
+
+    Raises:
+        TypeError: if logits and weight are not both float32 or both float64, or the targets are neither
+            integers nor floats.
+        ValueError: if shapes or arguments do not fit, or a label is out of range.
+    """
+    dtype = check_float("cross_entropy", logits, weight)
+    _check_reduction("cross_entropy", reduction)
+    if not isinstance(targets, np.ndarray) or targets.dtype.kind not in "iuf":
+        kind = targets.dtype if isinstance(targets, np.ndarray) else type(targets).__name__
+        raise TypeError(f"cross_entropy: expected integer labels or float probabilities, got {kind}")
+    if logits.ndim not in (2, 4) or logits.shape[1] == 0:
+        raise ValueError(f"cross_entropy: expected logits (N, C) or (N, C, H, W), got shape {logits.shape}")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}")
+    classes = logits.shape[1]
+    if weight is not None and weight.shape != (classes,):
+        raise ValueError(f"cross_entropy: expected a weight of shape ({classes},), got {weight.shape}")
+    weights = np.ones(classes) if weight is None else weight.astype(np.float64)
+    shape = logits.shape[:1] + logits.shape[2:]
+    dlogits, losses = empty_as(logits), np.empty(shape)
+    x, dx = (row_of(array).reshape(-1, classes) for array in (logits, dlogits))
+    settings = float(label_smoothing)
+    if targets.dtype.kind == "f":
+        rows = _probability_rows(logits, targets, ignore_index)
+        divisor = counted = len(x)
+        scale = _scale(divisor, counted, reduction)
+        arguments = (x, rows, weights, settings, scale, losses.reshape(-1), dx)
+        _probabilities(task_count(x.size), *arguments, num_threads())
+    else:
+        labels, divisor, counted = _checked_labels(logits, targets, weights, ignore_index)
+        scale = _scale(divisor, counted, reduction)
+        arguments = (x, labels, weights, ignore_index, settings, scale, losses.reshape(-1), dx)
+        _labels(task_count(x.size), *arguments, num_threads())
+    if reduction == "none":
+        return losses.astype(dtype), dlogits
+    total = float(losses.sum())
+    if reduction == "sum":
+        return total, dlogits
+    # Zero is a sum of weights too, and then the mean is PyTorch's 0 / 0.
+    return (total / divisor if divisor else nan), dlogits
+
+
+def _scale(divisor: float, counted: int, reduction: str) -> float:
+    """What the gradient of the sum is multiplied by."""
+    if reduction != "mean" or not counted:
+        return 1.0
+    return 1.0 / divisor if divisor else nan
+
+
+def _checked_labels(
+    logits: Array, targets: Array, weights: Array, ignore_index: int
+) -> tuple[Array, float, int]:
+    """The labels in a row as int64, the sum of their weights, and how many count."""
+    shape, classes = logits.shape[:1] + logits.shape[2:], logits.shape[1]
+    if targets.shape != shape:
+        raise ValueError(
+            f"cross_entropy: expected integer labels of shape {shape} for logits {logits.shape}, "
+            f"got shape {targets.shape}"
+        )
+    labels = np.ascontiguousarray(targets, np.int64).reshape(-1)
+    counts = labels != ignore_index
+    counted = labels if counts.all() else labels[counts]
+    if counted.size and (counted.min() < 0 or counted.max() >= classes):
+        wrong = np.flatnonzero(counts & ((labels < 0) | (labels >= classes)))[0]
+        place = [int(i) for i in np.unravel_index(wrong, shape)]
+        raise ValueError(
+            f"cross_entropy: label {targets[tuple(place)]} at targets{place} is out of range for "
+            f"{classes} classes (and is not ignore_index={ignore_index})"
+        )
+    return labels, float(weights[counted].sum()), counted.size
+
+
+def _probability_rows(logits: Array, targets: Array, ignore_index: int) -> Array:
+    """The class probabilities, a row for each sample or pixel, in the logits' dtype."""
+    if targets.shape != logits.shape:
+        raise ValueError(
+            f"cross_entropy: expected class probabilities (or integer labels) of shape {logits.shape}, "
+            f"got shape {targets.shape}"
+        )
+    if ignore_index >= 0:
+        raise ValueError(
+            f"cross_entropy: ignore_index={ignore_index} goes with integer labels, not probabilities"
+        )
+    rows = nhwc(targets) if targets.ndim == 4 else targets
+    return np.ascontiguousarray(rows, logits.dtype).reshape(-1, logits.shape[1])
+
+
+@kernel
+def _squares_task(task, n_tasks, x, target, scale, sums, losses, dx):  # type: ignore[no-untyped-def]
+    first, last = share(x.size, task, n_tasks)
+    total = 0.0
+    for start in range(first, last, 4096):
+        block = x.dtype.type(0)
+        for i in range(start, min(last, start + 4096)):
+            difference = x[i] - target[i]
+            block += difference * difference
+            dx[i] = difference * scale
+        total += block
+    for i in range(first, min(last, losses.size)):
+        losses[i] = (x[i] - target[i]) * (x[i] - target[i])
+    sums[task] = total
+
+
+@kernel
+def _squares(n_tasks, x, target, scale, sums, losses, dx, n_threads):  # type: ignore[no-untyped-def]
+    parallel_for(_squares_task, n_tasks, n_threads, (n_tasks, x, target, scale, sums, losses, dx))
+
+
+def mse_loss(x: Array, target: Array, reduction: str = "mean") -> tuple[float | Array, Array]:
+    """The squared error (x - target)^2 of arrays of one shape, and its gradient with respect to x.
+
+    Returns:
+        (loss, dx). "mean" and "sum" give a float, "none" an array and the gradient of its sum. The mean over
+        nothing is NaN.
+
+    Raises:
+        TypeError: if the arrays are not both float32 or both float64.
+        ValueError: if the shapes differ or the reduction is unknown.
+    """
+    dtype = check_float("mse_loss", x, target)
+    _check_reduction("mse_loss", reduction)
+    check_same_shape("mse_loss", x=x, target=target)
+    size = prod(x.shape)
+    dx = empty_as(x)
+    losses = empty_as(x) if reduction == "none" else np.empty(0, dtype)
+    n_tasks = task_count(size)
+    sums = np.empty(n_tasks)
+    scale = dtype.type(2 / size if reduction == "mean" and size else 2)
+    rows = (row_of(losses), row_of(dx))
+    _squares(n_tasks, row_of(x), row_of(target), scale, sums, *rows, num_threads())
+    if reduction == "none":
+        return losses, dx
+    total = float(sums.sum())
+    if reduction == "sum":
+        return total, dx
+    return (total / size if size else nan), dx
+
+
+def _check_reduction(op: str, reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'{op}: reduction must be "mean", "sum" or "none", got {reduction!r}')
