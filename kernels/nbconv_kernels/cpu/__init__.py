@@ -1,0 +1,109 @@
+"""The CPU backend: every op as a Numba kernel over NumPy arrays, on several threads.
+
+Arrays are float32 or float64; 4-D activations are channels-last under an (N, C, H, W) view, and other layouts
+are converted at the door. Kernels are compiled at their first call for a dtype and kept on disk (``cache``).
+At a fixed number of threads (``jit.set_num_threads``) every op gives the same bits each time.
+"""
+
+from nbconv_kernels.cpu.activation import (
+    elu,
+    elu_backward,
+    leaky_relu,
+    leaky_relu_backward,
+    relu,
+    relu_backward,
+    sigmoid,
+    sigmoid_backward,
+    softmax,
+    softmax_backward,
+    tanh,
+    tanh_backward,
+)
+from nbconv_kernels.cpu.conv import (
+    conv2d,
+    conv2d_backward_bias,
+    conv2d_backward_input,
+    conv2d_backward_weight,
+)
+from nbconv_kernels.cpu.dense import (
+    dense,
+    dense_backward_bias,
+    dense_backward_input,
+    dense_backward_weight,
+    matmul,
+)
+from nbconv_kernels.cpu.dropout import dropout
+from nbconv_kernels.cpu.layout import (
+    accumulate,
+    add,
+    asarray,
+    channels_last,
+    flatten,
+    to_numpy,
+    unflatten,
+)
+from nbconv_kernels.cpu.loss import cross_entropy, mse_loss
+from nbconv_kernels.cpu.norm import (
+    batch_norm2d,
+    batch_norm2d_backward,
+    batch_norm2d_inference_backward,
+    batch_norm2d_statistics,
+)
+from nbconv_kernels.cpu.optim import adam_step, sgd_step
+from nbconv_kernels.cpu.pool import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
+    avg_pool2d,
+    avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
+
+name = "cpu"
+
+__all__ = [
+    "accumulate",
+    "adam_step",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "add",
+    "asarray",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm2d",
+    "batch_norm2d_backward",
+    "batch_norm2d_inference_backward",
+    "batch_norm2d_statistics",
+    "channels_last",
+    "conv2d",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "cross_entropy",
+    "dense",
+    "dense_backward_bias",
+    "dense_backward_input",
+    "dense_backward_weight",
+    "dropout",
+    "elu",
+    "elu_backward",
+    "flatten",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "matmul",
+    "max_pool2d",
+    "max_pool2d_backward",
+    "mse_loss",
+    "name",
+    "relu",
+    "relu_backward",
+    "sgd_step",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "tanh",
+    "tanh_backward",
+    "to_numpy",
+    "unflatten",
+]

@@ -177,7 +177,7 @@ def avg_pool2d(
 
 def avg_pool2d_backward(
     dy: Array,
-    input_shape: tuple[int, ...],
+    input_shape: tuple[int, int, int, int],
     kernel_size: PairLike,
     stride: PairLike | None = None,
     padding: PaddingLike = 0,
@@ -215,7 +215,7 @@ def adaptive_avg_pool2d(x: Array, output_size: int | Sequence[int | None] | None
     return _pool(x, output, _adaptive_tables(x.shape[2:], output, dtype, False))
 
 
-def adaptive_avg_pool2d_backward(dy: Array, input_shape: tuple[int, ...]) -> Array:
+def adaptive_avg_pool2d_backward(dy: Array, input_shape: tuple[int, int, int, int]) -> Array:
     """Gradient of the input, (N, C, H, W) = ``input_shape``, from that of the output.
 
     Raises:

@@ -131,7 +131,7 @@ def _max_pool_backward(  # type: ignore[no-untyped-def]
     parallel_for(_max_pool_backward_task, n_tasks, n_threads, (n_tasks, dy, indices, dx, shape, parts, wrong))
 
 
-def max_pool2d_backward(dy: Array, indices: Array, input_shape: tuple[int, ...]) -> Array:
+def max_pool2d_backward(dy: Array, indices: Array, input_shape: tuple[int, int, int, int]) -> Array:
     """Gradient of the input, (N, C, H, W) = ``input_shape``: each output's goes to the place in ``indices``.
 
     Raises:
