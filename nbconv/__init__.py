@@ -34,10 +34,10 @@ from nbconv.layers import (
 from nbconv.losses import CrossEntropyLoss, Loss, MSELoss
 from nbconv.optim import SGD, Adam, AdamW, Optimizer
 from nbconv.parameter import Parameter
-from nbconv.precision import get_precision, set_precision
 from nbconv.sequential import Sequential
 from nbconv.serialization import load
 from nbconv.trainer import Trainer
+from nbconv_kernels.precision import get_precision, set_precision
 
 __version__ = "0.1.0"
 

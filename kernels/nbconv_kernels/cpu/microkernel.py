@@ -156,23 +156,24 @@ def _multiply_reduce(height: int, vectors: int) -> Any:
         column: Any,
         a: Any,
         a_at: Any,
+        a_stride: Any,
         out: Any,
         out_at: Any,
         out_stride: Any,
         add: Any,
     ) -> Any:
         i = types.intp
-        signature = types.void(steps, i, i, i, a, i, out, i, i, types.boolean)
+        signature = types.void(steps, i, i, i, a, i, i, out, i, i, types.boolean)
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            steps, steps_at, count, column, a, a_at, out, out_at, out_stride, add = values
+            steps, steps_at, count, column, a, a_at, a_stride, out, out_at, out_stride, add = values
             emit = Emitter(builder, signature.args[4].dtype)
             one, zero = emit.int64(1), emit.int64(0)
             table = builder.gep(
                 context.make_array(signature.args[0])(context, builder, steps).data, [steps_at]
             )
             a_start = emit.pointer(address_of(context, builder, signature.args[4], a, a_at))
-            out_start = emit.pointer(address_of(context, builder, signature.args[6], out, out_at))
+            out_start = emit.pointer(address_of(context, builder, signature.args[7], out, out_at))
             out_rows = [
                 builder.gep(out_start, [builder.mul(out_stride, emit.int64(r))]) for r in range(height)
             ]
@@ -193,7 +194,7 @@ def _multiply_reduce(height: int, vectors: int) -> Any:
             emit.arrive(acc, result, loop_block)
             k_next = builder.add(k, one)
             k.add_incoming(k_next, loop_block)
-            a_row.add_incoming(builder.gep(a_row, [emit.int64(height)]), loop_block)
+            a_row.add_incoming(builder.gep(a_row, [a_stride]), loop_block)
             builder.cbranch(builder.icmp_signed("<", k_next, count), loop_block, done_block)
 
             builder.position_at_end(done_block)

@@ -1,15 +1,20 @@
 """Two-dimensional convolution and its gradients on the CPU.
 
-Depthwise convolutions have loops of their own (``depthwise``); every other one is a matrix product that reads
-the pixels in place (``direct``, on top of ``implicit_gemm`` and ``weight_gradient``).
+Depthwise convolutions have loops of their own (``depthwise``); every other one can be a matrix product that
+reads the pixels in place (``direct``, on top of ``implicit_gemm`` and ``weight_gradient``). For 3 x 3 kernels
+in float32, ``winograd`` is taken where it promises to be faster, unless the precision is set to "highest".
+Each of these modules offers ``forward``, ``backward_input`` and ``backward_weight``.
 """
 
 from __future__ import annotations
 
-from nbconv_kernels.cpu.conv import depthwise, direct
+from types import ModuleType
+
+from nbconv_kernels.cpu.conv import depthwise, direct, winograd
 from nbconv_kernels.cpu.memory import Array, check_float, nhwc
 from nbconv_kernels.cpu.reduction import sum_over_pixels
 from nbconv_kernels.geometry import Conv2dGeometry, PaddingLike, PairLike, conv2d_geometry
+from nbconv_kernels.precision import get_precision
 
 __all__ = ["conv2d", "conv2d_backward_bias", "conv2d_backward_input", "conv2d_backward_weight"]
 
@@ -36,7 +41,7 @@ def conv2d(
     geometry = conv2d_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     if bias is not None and bias.shape != (geometry.k,):
         raise ValueError(f"conv2d: expected a bias of shape ({geometry.k},), got {bias.shape}")
-    return _algorithm(geometry).forward(nhwc(x), weight, bias, geometry)
+    return algorithm(geometry, x.itemsize).forward(nhwc(x), weight, bias, geometry)
 
 
 def conv2d_backward_input(
@@ -57,7 +62,7 @@ def conv2d_backward_input(
     check_float("conv2d_backward_input", dy, weight)
     geometry = conv2d_geometry(input_shape, weight.shape, stride, padding, dilation, groups)
     _check_gradient("conv2d_backward_input", dy, geometry)
-    return _algorithm(geometry).backward_input(nhwc(dy), weight, geometry)
+    return algorithm(geometry, dy.itemsize).backward_input(nhwc(dy), weight, geometry)
 
 
 def conv2d_backward_weight(
@@ -78,7 +83,7 @@ def conv2d_backward_weight(
     check_float("conv2d_backward_weight", dy, x)
     geometry = conv2d_geometry(x.shape, weight_shape, stride, padding, dilation, groups)
     _check_gradient("conv2d_backward_weight", dy, geometry)
-    return _algorithm(geometry).backward_weight(nhwc(dy), nhwc(x), geometry)
+    return algorithm(geometry, dy.itemsize, weight_gradient=True).backward_weight(nhwc(dy), nhwc(x), geometry)
 
 
 def conv2d_backward_bias(dy: Array) -> Array:
@@ -94,9 +99,13 @@ def conv2d_backward_bias(dy: Array) -> Array:
     return sum_over_pixels(nhwc(dy).reshape(-1, dy.shape[1]))
 
 
-def _algorithm(geometry: Conv2dGeometry):
-    """The module that computes this convolution: ``forward``, ``backward_input``, ``backward_weight``."""
-    return depthwise if depthwise.suits(geometry) else direct
+def algorithm(geometry: Conv2dGeometry, itemsize: int, weight_gradient: bool = False) -> ModuleType:
+    """The module that computes this convolution: ``depthwise``, ``winograd`` or ``direct``."""
+    if depthwise.suits(geometry):
+        return depthwise
+    if itemsize == 4 and get_precision() != "highest" and winograd.pays(geometry, weight_gradient):
+        return winograd
+    return direct
 
 
 def _check_gradient(op: str, dy: Array, geometry: Conv2dGeometry) -> None:

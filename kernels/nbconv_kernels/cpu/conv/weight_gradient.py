@@ -187,13 +187,17 @@ def _reduce_task(task, reduction, covers, taps, dy, x, sums, width, splits):
             to = own + ((tap * panels + panel) * padded_rows + row) * width
             if columns - column > width // VECTORS:
                 if group < whole:
-                    multiply_reduce_2(steps, at, count, column, abreast, rows_at, sums, to, width, add)
+                    multiply_reduce_2(steps, at, count, column, abreast, rows_at, ROWS, sums, to, width, add)
                 else:
-                    multiply_short_reduce_2(steps, at, count, column, abreast, rows_at, sums, to, width, add)
+                    multiply_short_reduce_2(
+                        steps, at, count, column, abreast, rows_at, SHORT_ROWS, sums, to, width, add
+                    )
             elif group < whole:
-                multiply_reduce_1(steps, at, count, column, abreast, rows_at, sums, to, width, add)
+                multiply_reduce_1(steps, at, count, column, abreast, rows_at, ROWS, sums, to, width, add)
             else:
-                multiply_short_reduce_1(steps, at, count, column, abreast, rows_at, sums, to, width, add)
+                multiply_short_reduce_1(
+                    steps, at, count, column, abreast, rows_at, SHORT_ROWS, sums, to, width, add
+                )
             group += 1
             if group == groups:
                 group = 0

@@ -10,8 +10,8 @@ def set_precision(level: str) -> None:
     """Choose between exactness and speed.
 
     "highest" takes float32 and the direct algorithms, "high" (the default) also faster algorithms that round
-    a little more, "medium" also shorter number formats. A level allows, it does not demand: the CPU kernels
-    have direct float32 algorithms only, so far.
+    a little more (Winograd's, for 3 x 3 convolutions), "medium" also shorter number formats. A level allows,
+    it does not demand: the CPU computes in float32 at every level.
 
     Raises:
         ValueError: for another level.

@@ -1,0 +1,340 @@
+"""3 x 3 convolution with a quarter of the multiplications: Winograd's F(4 x 4, 3 x 3).
+
+For each block of output tiles, ``transform_input`` turns the tiles' pixels into 36 points; for each point one
+matrix product, tiles x channels by channels x output channels, goes through the micro-kernel; ``transform_output``
+turns 36 points back into 16 pixels and adds the bias. The input gradient is the same with the kernel turned half
+round. For the weight gradient both sides are transformed and the products sum over tiles.
+
+A block holds as many tiles as keep its points in the L2 cache; products are made for a few panels of columns at a
+time for the same reason. Each tile is computed whole by one task.
+
+Limit: fused multiply-adds in the products; the transforms cost about 150 instructions a tile and vector of
+channels, which is why layers with few channels gain less. Rounding errors grow, as the transforms add and subtract
+large parts of what they then take apart: the relative error is a few times that of the direct way.
+
+Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from nbconv_kernels.cpu.conv.direct import padded_bias
+from nbconv_kernels.cpu.conv.implicit_gemm import tiles
+from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
+from nbconv_kernels.cpu.conv.winograd_transforms import (
+    transform_input,
+    transform_output,
+    transform_output_gradient,
+    transform_weight,
+    transform_weight_gradient,
+)
+from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.memory import Array, scratch
+from nbconv_kernels.cpu.microkernel import (
+    ROWS,
+    SHORT_ROWS,
+    multiply_reduce_2,
+    multiply_rows_2,
+    multiply_short_reduce_2,
+    multiply_short_rows_2,
+)
+from nbconv_kernels.cpu.movement import address, keep_alive
+from nbconv_kernels.cpu.simd import SIMD
+from nbconv_kernels.geometry import Conv2dGeometry
+
+_POINTS = 36
+_PANELS = 2  # of columns, multiplied before they are transformed back
+_SKEW = 16  # elements between the points of a block, so that they do not all fall into one set of the cache
+_TURNED = tuple(range(8, -1, -1))  # the taps of a kernel turned half round
+
+
+def suits(g: Conv2dGeometry, itemsize: int) -> bool:
+    """Whether the transforms are made for this convolution, and its channels fill the vectors."""
+    width = panel_width(itemsize)
+    return (
+        (g.r, g.s, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w, g.groups) == (3, 3, 1, 1, 1, 1, 1)
+        and g.c % width == g.k % width == 0
+        and max(g.pad_top, g.pad_bottom, g.pad_left, g.pad_right) <= 2
+    )
+
+
+@lru_cache(maxsize=4096)
+def pays(g: Conv2dGeometry, weight_gradient: bool = False) -> bool:
+    """Whether a float32 convolution is likely to take less time this way than directly.
+
+    Cycles of one core, estimated from its multiply-adds (a vector of them a cycle and unit), the transforms
+    of a tile (10 cycles a channel) and the making and reading of the points, which many channels and few
+    tiles make the larger part. The factors are fitted to measured times.
+    """
+    if not suits(g, 4):
+        return False
+    tile_count = g.n * -(-g.p // 4) * -(-g.q // 4)
+    multiply_adds = 2 * SIMD.lanes(4)
+    direct_cycles = g.c * g.k * 9 * (g.n * g.p * g.q / multiply_adds + 0.5)
+    points = g.c * g.k * _POINTS
+    own_cycles = points * (1.1 * tile_count / multiply_adds + (3 if weight_gradient else 2))
+    own_cycles += 10 * tile_count * (g.c + g.k)
+    return own_cycles < direct_cycles
+
+
+@kernel
+def _pixel_table(tile, tiles_y, tiles_x, size, step, pad_y, pad_x, image, outside, table):
+    """Addresses of the ``size`` x ``size`` pixels of a tile: of ``outside`` where there is no pixel."""
+    _, h, w, c = image.shape
+    base = address(image, 0)
+    index = tile // (tiles_y * tiles_x)
+    tile_y = (tile - index * tiles_y * tiles_x) // tiles_x
+    tile_x = tile - (index * tiles_y + tile_y) * tiles_x
+    for row in range(size):
+        y = tile_y * step - pad_y + row
+        for column in range(size):
+            x = tile_x * step - pad_x + column
+            inside = (y >= 0) & (y < h) & (x >= 0) & (x < w)
+            pixel = base + ((index * h + y) * w + x) * c * image.itemsize
+            table[row * size + column] = pixel if inside else outside
+
+
+@kernel
+def _point_table(values, base, point_stride, block, channels, table):
+    """Addresses ``table[point * block + tile]`` of each point's row of channels."""
+    for point in range(_POINTS):
+        for tile in range(block):
+            table[point * block + tile] = address(values, base + point * point_stride + tile * channels)
+
+
+@kernel
+def _convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, width, block, memory):
+    n, _, _, c = x.shape
+    _, p, q, k = y.shape
+    tiles_y, tiles_x = (p + 3) // 4, (q + 3) // 4
+    total = n * tiles_y * tiles_x
+    chunk = _PANELS * width
+    v_stride, m_stride = block * c + _SKEW, block * chunk + _SKEW
+    own = task * _POINTS * (v_stride + m_stride)
+    own_m = own + _POINTS * v_stride
+    sources = np.empty(_POINTS * block, np.int64)
+    targets = np.empty(_POINTS * block, np.int64)
+    _point_table(memory, own, v_stride, block, c, sources)
+    _point_table(memory, own_m, m_stride, block, chunk, targets)
+    zeros = np.zeros(c, x.dtype)
+    spare = np.empty(k, x.dtype)
+    zeros_at, spare_at = address(zeros, 0), address(spare, 0)
+    inputs = np.empty(36, np.int64)
+    outputs = np.empty(16, np.int64)
+    last_tile = total * (task + 1) // n_tasks
+    n_panels = k // width
+    for first in range(total * task // n_tasks, last_tile, block):
+        count = min(block, last_tile - first)
+        for tile in range(count):
+            _pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
+            transform_input(inputs, c, memory, own + tile * c, v_stride)
+        for first_panel in range(0, n_panels, _PANELS):
+            panels = min(_PANELS, n_panels - first_panel)
+            for point in range(_POINTS):
+                for panel in range(panels):
+                    at = ((first_panel + panel) * _POINTS + point) * c * width
+                    column = panel * width
+                    row = point * block
+                    left = count
+                    while left > 0:
+                        if left > SHORT_ROWS:
+                            multiply_rows_2(
+                                sources, row, 0, 1, c, points, at, zero_bias, 0, targets, row, column, width
+                            )
+                            row += ROWS
+                            left -= ROWS
+                        else:
+                            multiply_short_rows_2(
+                                sources, row, 0, 1, c, points, at, zero_bias, 0, targets, row, column, width
+                            )
+                            left = 0
+            start = first_panel * width
+            for tile in range(count):
+                _pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, y, spare_at, outputs)
+                for pixel in range(16):
+                    outputs[pixel] += start * y.itemsize if outputs[pixel] != spare_at else 0
+                transform_output(
+                    memory, own_m + tile * chunk, m_stride, panels * width, bias[start:], outputs
+                )
+    keep_alive(zeros)
+    keep_alive(spare)
+
+
+@kernel
+def _points_task(task, n_tasks, packed, depth, width, points):
+    panels = packed.size // (9 * depth * width)
+    for row in range(panels * depth * task // n_tasks, panels * depth * (task + 1) // n_tasks):
+        panel = row // depth
+        d = row - panel * depth
+        source = panel * 9 * depth * width + d * width
+        target = panel * _POINTS * depth * width + d * width
+        transform_weight(packed, source, depth * width, width, points, target, depth * width)
+
+
+@kernel
+def _convolve(packed, depth, points, x, zero_bias, bias, pads, y, width, block, memory, n_tasks):
+    parallel_for(_points_task, n_tasks, n_tasks, (n_tasks, packed, depth, width, points))
+    parallel_for(
+        _convolve_task,
+        n_tasks,
+        n_tasks,
+        (n_tasks, x, points, zero_bias, bias, pads, y, width, block, memory),
+    )
+
+
+def _run(packed: Array, x: Array, bias: Array, pads: tuple[int, int], y: Array) -> None:
+    c, k = x.shape[3], y.shape[3]
+    width, threads = panel_width(x.itemsize), num_threads()
+    points = scratch("winograd points", _POINTS * c * k, x.dtype)
+    block = _block(c, width)
+    size = _POINTS * (block * (c + _PANELS * width) + 2 * _SKEW)
+    memory = scratch("winograd block", threads * size, x.dtype)
+    zero_bias = np.zeros(width, x.dtype)
+    _convolve(packed, c, points, x, zero_bias, bias, pads, y, width, block, memory, threads)
+
+
+@lru_cache(maxsize=256)
+def _block(channels: int, columns: int) -> int:
+    """Tiles in a block: a multiple of the micro-kernel's rows that keeps the points in about a megabyte."""
+    fitting = (1 << 20) // (_POINTS * 4 * (channels + columns))
+    return max(2, min(8, fitting // ROWS)) * ROWS
+
+
+def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> Array:
+    """(N, H, W, C), (K, C, 3, 3), (K,) -> (N, K, P, Q) in channels-last memory."""
+    y = np.empty((g.n, g.p, g.q, g.k), x.dtype)
+    weight = np.ascontiguousarray(weight).reshape(-1)
+    places = places_by_tap(9, g.c, panel_width(x.itemsize))
+    packed = pack("weights", weight, 0, (g.c * 9, 0), g.k, 1, places, 0)
+    _run(packed, x, padded_bias(bias, 0, g.k, x.dtype), (g.pad_top, g.pad_left), y)
+    return y.transpose(0, 3, 1, 2)
+
+
+def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
+    """(N, P, Q, K), (K, C, 3, 3) -> (N, C, H, W) in channels-last memory."""
+    dx = np.empty((g.n, g.h, g.w, g.c), dy.dtype)
+    weight = np.ascontiguousarray(weight).reshape(-1)
+    width = panel_width(dy.itemsize)
+    places = places_in_order(_TURNED, g.k, width)
+    packed = pack("weights", weight, 0, (9, g.c * 9), g.c, g.k, places, width)
+    _run(packed, dy, padded_bias(None, 0, g.c, dy.dtype), (2 - g.pad_top, 2 - g.pad_left), dx)
+    return dx.transpose(0, 3, 1, 2)
+
+
+@kernel
+def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums):
+    n, _, _, c = x.shape
+    _, p, q, k = dy.shape
+    whole, short = covers
+    padded_rows = whole * ROWS + short * SHORT_ROWS
+    panels = c // width
+    tiles_y, tiles_x = (p + 3) // 4, (q + 3) // 4
+    total = n * tiles_y * tiles_x
+    first_tile, last_tile = total * task // n_tasks, total * (task + 1) // n_tasks
+    v_stride, d_stride = block * c + _SKEW, block * k + _SKEW
+    own = task * (_POINTS * (v_stride + d_stride) + _SKEW)
+    own_d = own + _POINTS * v_stride
+    own_sums = task * _POINTS * panels * padded_rows * width
+    steps = np.empty(_POINTS * block, np.int64)
+    _point_table(memory, own, v_stride, block, c, steps)
+    zeros = np.zeros(max(c, k), x.dtype)
+    zeros_at = address(zeros, 0)
+    inputs = np.empty(36, np.int64)
+    gradients = np.empty(16, np.int64)
+    if first_tile == last_tile:
+        for i in range(own_sums, own_sums + _POINTS * panels * padded_rows * width):
+            sums[i] = 0
+    for first in range(first_tile, last_tile, block):
+        count = min(block, last_tile - first)
+        add = first > first_tile
+        for tile in range(count):
+            _pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
+            transform_input(inputs, c, memory, own + tile * c, v_stride)
+            _pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, dy, zeros_at, gradients)
+            transform_output_gradient(gradients, k, memory, own_d + tile * k, d_stride)
+        for point in range(_POINTS):
+            at = point * block
+            for panel in range(panels):
+                to = own_sums + (point * panels + panel) * padded_rows * width
+                for row in range(0, whole * ROWS, ROWS):
+                    rows_at = own_d + point * d_stride + row
+                    multiply_reduce_2(
+                        steps,
+                        at,
+                        count,
+                        panel * width,
+                        memory,
+                        rows_at,
+                        k,
+                        sums,
+                        to + row * width,
+                        width,
+                        add,
+                    )
+                for row in range(whole * ROWS, padded_rows, SHORT_ROWS):
+                    rows_at = own_d + point * d_stride + row
+                    multiply_short_reduce_2(
+                        steps,
+                        at,
+                        count,
+                        panel * width,
+                        memory,
+                        rows_at,
+                        k,
+                        sums,
+                        to + row * width,
+                        width,
+                        add,
+                    )
+    keep_alive(zeros)
+
+
+@kernel
+def _gather_task(task, n_tasks, rows, padded_rows, panels, width, splits, sums, gradient):
+    """Add the tasks' sums, take them back to 9 taps, and put them in the order (out, in, 3, 3)."""
+    point_stride = panels * padded_rows * width
+    total = np.empty(_POINTS * width, sums.dtype)
+    taps = np.empty(9 * width, sums.dtype)
+    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
+        for panel in range(panels):
+            at = (panel * padded_rows + row) * width
+            for point in range(_POINTS):
+                for lane in range(width):
+                    total[point * width + lane] = sums[at + point * point_stride + lane]
+                for split in range(1, splits):
+                    for lane in range(width):
+                        total[point * width + lane] += sums[
+                            at + (split * _POINTS + point) * point_stride + lane
+                        ]
+            transform_weight_gradient(total, 0, width, width, taps, 0, width)
+            to = (row * panels + panel) * width * 9
+            for lane in range(width):
+                for tap in range(9):
+                    gradient[to + lane * 9 + tap] = taps[tap * width + lane]
+
+
+@kernel
+def _reduce(x, dy, covers, pads, width, block, memory, sums, gradient, n_tasks):
+    parallel_for(_reduce_task, n_tasks, n_tasks, (n_tasks, x, dy, covers, pads, width, block, memory, sums))
+    rows = dy.shape[3]
+    padded_rows = covers[0] * ROWS + covers[1] * SHORT_ROWS
+    panels = x.shape[3] // width
+    parallel_for(
+        _gather_task, n_tasks, n_tasks, (n_tasks, rows, padded_rows, panels, width, n_tasks, sums, gradient)
+    )
+
+
+def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
+    """(N, P, Q, K), (N, H, W, C) -> (K, C, 3, 3)."""
+    gradient = np.empty(g.weight_shape, x.dtype)
+    width, threads, covers = panel_width(x.itemsize), num_threads(), tiles(g.k)
+    block = _block(g.c, g.k)
+    size = _POINTS * (block * (g.c + g.k) + 2 * _SKEW) + _SKEW
+    memory = scratch("winograd block", threads * size, x.dtype)
+    padded_rows = covers[0] * ROWS + covers[1] * SHORT_ROWS
+    sums = scratch("winograd sums", threads * _POINTS * g.c * padded_rows, x.dtype)
+    _reduce(x, dy, covers, (g.pad_top, g.pad_left), width, block, memory, sums, gradient.reshape(-1), threads)
+    return gradient
