@@ -1,16 +1,17 @@
 """3 x 3 convolution with a quarter of the multiplications: Winograd's F(4 x 4, 3 x 3).
 
 For each block of output tiles, ``transform_input`` turns the tiles' pixels into 36 points; for each point one
-matrix product, tiles x channels by channels x output channels, goes through the micro-kernel; ``transform_output``
-turns 36 points back into 16 pixels and adds the bias. The input gradient is the same with the kernel turned half
-round. For the weight gradient both sides are transformed and the products sum over tiles.
+matrix product, tiles x channels by channels x output channels, goes through the micro-kernel;
+``transform_output`` turns 36 points back into 16 pixels and adds the bias. The input gradient is the same
+with the kernel turned half round. For the weight gradient both sides are transformed and the products sum
+over tiles.
 
-A block holds as many tiles as keep its points in the L2 cache; products are made for a few panels of columns at a
-time for the same reason. Each tile is computed whole by one task.
+A block holds as many tiles as keep its points in the L2 cache; products are made for a few panels of columns
+at a time for the same reason. Each tile is computed whole by one task.
 
 Limit: fused multiply-adds in the products; the transforms cost about 150 instructions a tile and vector of
-channels, which is why layers with few channels gain less. Rounding errors grow, as the transforms add and subtract
-large parts of what they then take apart: the relative error is a few times that of the direct way.
+channels, which is why layers with few channels gain less. Rounding errors grow, as the transforms add and
+subtract large parts of what they then take apart: the relative error is a few times that of the direct way.
 
 Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.
 """
