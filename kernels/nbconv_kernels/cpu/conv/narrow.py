@@ -57,6 +57,8 @@ def _add_windows(z, stride, first, count, image, rows, window, dx):
                     at = (p * q_size + q - first) * stride + r * s_size * c
                     if dilation_w == 1:  # the window's row is one contiguous piece
                         begin, end = max(0, -left), min(s_size, w - left)
+                        if begin >= end:  # it lies in the padding
+                            continue
                         target = line[(left + begin) * c : (left + end) * c]
                         source = z[at + begin * c : at + end * c]
                         for i in range(target.size):
