@@ -76,7 +76,8 @@ def dense_backward_weight(dy: Array, x: Array) -> Array:
     (n, k), c = dy.shape, x.shape[1]
     gradient = np.empty((k, c), x.dtype)
     reduction = Reduction(*(n, 1, 1, k, 0, k), *(1, 1, c, 0), *(1, 1, c))
-    reduce(reduction, _ONE_TAP, np.ascontiguousarray(dy), np.ascontiguousarray(x), 1, gradient.reshape(-1))
+    rows, columns = np.ascontiguousarray(dy).reshape(-1), np.ascontiguousarray(x).reshape(-1)
+    reduce(reduction, _ONE_TAP, rows, columns, 1, gradient.reshape(-1))
     return gradient
 
 
