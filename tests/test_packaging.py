@@ -1,0 +1,94 @@
+"""What the repository and the installed package promise."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata, resources
+from pathlib import Path
+
+import pytest
+
+import nbconv as nb
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(*arguments, cwd):
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_version_is_the_same_everywhere():
+    assert nb.__version__ == metadata.version("nbconv")
+    latest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert latest is not None
+    assert latest[1] == nb.__version__
+
+
+def test_the_command_is_installed():
+    (entry,) = metadata.entry_points(group="console_scripts", name="nbconv")
+    assert entry.load() is importlib.import_module("nbconv.cli").main
+
+
+def test_types_and_data_are_in_the_package():
+    files = resources.files("nbconv")
+    assert files.joinpath("py.typed").is_file()
+    assert 0 < len(files.joinpath("data/digits.npz").read_bytes()) < 100_000
+
+
+def test_importing_loads_nothing_heavy():
+    code = "import sys, nbconv; print(*sys.modules)"
+    loaded = set(python("-c", code, cwd=ROOT).split())
+    assert not loaded & {"numba", "llvmlite", "rich", "matplotlib", "PIL", "scipy", "torch"}
+    assert "nbconv.trainer" in loaded
+
+
+def test_the_example_of_the_readme_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "epochs=10" in code
+    shown = python("-c", code.replace("epochs=10", "epochs=2"), cwd=tmp_path)
+    assert shown.splitlines()[0].startswith("epoch 1/2 loss ")
+    assert re.search(r"^\[(\d ?){8}\] \[(\d ?){8}\]$", shown, re.MULTILINE)
+    assert (tmp_path / "lenet.safetensors").exists()
+
+
+def test_every_file_the_documents_name_exists():
+    for document in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / document).read_text()
+        paths = set(
+            re.findall(r"`((?:nbconv|kernels|tests|examples|benchmarks|nbconv_kernels)/[\w./]*)`", text)
+        )
+        assert paths
+        assert not {path for path in paths if not (ROOT / path).exists()}
+        assert not {link for link in re.findall(r"\]\(([A-Z]\w*\.md)\)", text) if not (ROOT / link).exists()}
+
+
+def test_the_demo_trains_the_network_that_was_promised():
+    (shown,) = {line for line in (ROOT / "Makefile").read_text().splitlines() if "nbconv train" in line}
+    from nbconv.cli import _parser
+
+    options = _parser().parse_args(shown.split("nbconv ", 1)[1].split())
+    assert (options.data, options.model, options.epochs, options.seed) == ("digits", "lenet5", 30, 0)
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_examples_run(example, tmp_path):
+    spec = importlib.util.spec_from_file_location(example.stem, example)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.train(epochs=2, backend="cpu") > 0.2
+
+
+@pytest.mark.slow
+def test_examples_keep_their_promise(tmp_path):
+    python(ROOT / "examples" / "train_digits.py", cwd=tmp_path)
+
+
+def test_the_ci_script_is_executable_and_strict():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in script.read_text()
