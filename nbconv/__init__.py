@@ -36,6 +36,7 @@ from nbconv.optim import SGD, Adam, AdamW, Optimizer
 from nbconv.parameter import Parameter
 from nbconv.sequential import Sequential
 from nbconv.serialization import load
+from nbconv.threads import get_num_threads, set_num_threads
 from nbconv.trainer import Trainer
 from nbconv_kernels.precision import get_precision, set_precision
 
@@ -84,11 +85,13 @@ __all__ = [
     "backends",
     "check_finite",
     "data",
+    "get_num_threads",
     "get_precision",
     "initializers",
     "inspect",
     "load",
     "models",
     "plot",
+    "set_num_threads",
     "set_precision",
 ]
