@@ -1,0 +1,58 @@
+"""NaN and infinities travel through every op of every backend as through the reference.
+
+The reference itself is held against PyTorch in its own tests.
+"""
+
+import zlib
+
+import numpy as np
+import pytest
+from parity_cases import CASES, Rng
+from test_parity import BACKENDS, arrays_of, assert_close, converted, run, to_dtype
+
+from nbconv import backends
+from nbconv_kernels import reference
+
+SPECIAL = (np.nan, np.inf, -np.inf)
+# Which argument is spoilt: the first unless said here. In a convolution's weight gradient a NaN in dy meets the
+# padding of x, and whether its product with a zero that is not stored is NaN is nobody's definition.
+SPOILT = {"sgd_step": 1, "adam_step": 1, "conv2d_backward_weight": 1}
+
+
+def spoil(call, argument, seed):
+    """A copy of the call with special values at some places of an argument."""
+    call = converted(call, np.copy)
+    rng = np.random.default_rng(seed)
+    for array in arrays_of(call.args[argument]):
+        places = rng.permutation(array.size)[: len(SPECIAL)]
+        array.reshape(-1)[places] = SPECIAL[: len(places)]
+    return call
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", sorted(CASES))
+def test_agrees_with_the_reference(backend, dtype, op):
+    for name, case in CASES[op].items():
+        call = case.make(Rng(zlib.crc32(name.encode())))
+        spoilt = spoil(converted(call, to_dtype(dtype)), SPOILT.get(op, 0), seed=len(name))
+        expected = run(reference, op, converted(converted(spoilt, np.copy), to_dtype(np.float64)))
+        ops = backends.get(backend)
+        actual = converted(run(ops, op, converted(spoilt, ops.asarray)), ops.to_numpy)
+        try:
+            assert_close(actual, expected, dtype, case.terms)
+        except AssertionError as error:
+            raise AssertionError(f"{op}, {name}") from error
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_large_mean_keeps_its_variance(backend):
+    """float32 has seven digits, of which a mean of 1000 takes three."""
+    ops = backends.get(backend)
+    rng = np.random.default_rng(0)
+    x = (1000 + rng.normal(size=(64, 7, 20, 20))).astype(np.float32)
+    x[:, 3] += np.arange(64, dtype=np.float32)[:, None, None]
+    mean, var = ops.batch_norm2d_statistics(ops.asarray(x))
+    exact_mean, exact_var = reference.batch_norm2d_statistics(x.astype(np.float64))
+    np.testing.assert_allclose(ops.to_numpy(mean), exact_mean, rtol=1e-7)
+    np.testing.assert_allclose(ops.to_numpy(var), exact_var, rtol=3e-7)
