@@ -1,0 +1,207 @@
+"""Compiled kernels on disk: never stale, never fatal; and thread pools and instruction sets other than ours.
+
+Each test runs processes of its own, because all of this is decided when the package is imported.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nbconv_kernels
+from nbconv_kernels.cpu import simd
+
+PACKAGE = Path(nbconv_kernels.__file__).parent
+TESTS = Path(__file__).parent
+
+# Applies ReLU and sigmoid, and tells what had to be compiled for it.
+USE = """
+import numpy as np
+from numba.core import event
+from nbconv_kernels.cpu import activation, cache
+x = np.array([-1.0, 0.0, 2.0], np.float32)
+with event.install_recorder("numba:compile") as compiled:
+    y, z = activation.relu(x), activation.sigmoid(x)
+print(cache.directory(), len(compiled.buffer), y.tolist(), round(float(z[2]), 4), sep=";")
+"""
+
+
+def environment(cache, source=None, **variables):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("NBCONV_", "NUMBA_"))}
+    env["NBCONV_CACHE_DIR"] = str(cache)
+    if source is not None:
+        env["PYTHONPATH"] = str(source)
+    return env | variables
+
+
+def start(code, env):
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code],
+        env=env,
+        cwd=TESTS,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def output(process):
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return out.strip()
+
+
+def use(env):
+    """(cache directory, number of compilations, ReLU's result, sigmoid's) of a process."""
+    directory, compiled, relu, sigmoid = output(start(USE, env)).split(";")
+    return directory, int(compiled), relu, float(sigmoid)
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A cache that a process has filled."""
+    path = tmp_path_factory.mktemp("warm")
+    directory, compiled, relu, sigmoid = use(environment(path))
+    assert compiled
+    assert (relu, sigmoid) == ("[0.0, 0.0, 2.0]", 0.8808)
+    assert Path(directory).parent == path
+    return path
+
+
+def test_a_second_process_compiles_nothing(warm):
+    _, compiled, relu, sigmoid = use(environment(warm))
+    assert (compiled, relu, sigmoid) == (0, "[0.0, 0.0, 2.0]", 0.8808)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "relu", "sigmoid"),
+    [
+        (
+            "cpu/activation/rectifiers.py",
+            "zero if x[i] <= zero else x[i]",
+            "x[i] + x[i]",
+            "[-2.0, 0.0, 4.0]",
+            0.8808,
+        ),
+        # A file that the kernel only imports.
+        ("cpu/vecmath.py", "/ (one + e)", "/ (one + one)", "[0.0, 0.0, 2.0]", 0.5),
+    ],
+)
+def test_an_edited_source_cannot_run_what_was_compiled_before(warm, tmp_path, file, old, new, relu, sigmoid):
+    source = tmp_path / "source"
+    shutil.copytree(PACKAGE, source / "nbconv_kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    before, compiled, *_ = use(environment(warm, source))
+    assert compiled == 0, "the same sources elsewhere are the same"
+    path = source / "nbconv_kernels" / file
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    after, compiled, *results = use(environment(warm, source))
+    assert after != before
+    assert compiled
+    assert results == [relu, sigmoid]
+
+
+def test_a_file_cut_short_is_compiled_anew(warm, tmp_path):
+    path = tmp_path / "cache"
+    shutil.copytree(warm, path)
+    files = sorted(path.rglob("*.nbc"))
+    assert files
+    sizes = [file.stat().st_size for file in files]
+    for file, size in zip(files, sizes, strict=True):
+        with file.open("r+b") as stream:
+            stream.truncate(size // 2)
+    _, compiled, *results = use(environment(path))
+    assert compiled
+    assert results == ["[0.0, 0.0, 2.0]", 0.8808]
+    assert use(environment(path))[1] == 0
+
+
+def test_a_file_of_rubbish_is_compiled_anew(warm, tmp_path):
+    path = tmp_path / "cache"
+    shutil.copytree(warm, path)
+    for file in path.rglob("*.nbc"):
+        file.write_bytes(b"\x80\x04\x95rubbish")
+    assert use(environment(path))[2:] == ("[0.0, 0.0, 2.0]", 0.8808)
+
+
+def test_processes_that_compile_at_once(tmp_path):
+    env = environment(tmp_path)
+    for process in [start(USE, env) for _ in range(3)]:
+        assert output(process).endswith(";[0.0, 0.0, 2.0];0.8808")
+    assert use(env)[1] == 0
+
+
+def test_a_cache_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    directory, compiled, *results = use(environment(tmp_path / "file" / "cache"))
+    assert directory == "None"
+    assert compiled
+    assert results == ["[0.0, 0.0, 2.0]", 0.8808]
+
+
+THREADS = """
+import threading
+import numpy as np
+from nbconv_kernels import cpu
+from nbconv_kernels.cpu import jit
+assert jit.threading_layer() == "workqueue"
+rng = np.random.default_rng(0)
+x = rng.normal(size=(8, 16, 40, 40)).astype(np.float32)
+expected = np.maximum(x, 0), x.mean(axis=(0, 2, 3))
+wrong = []
+def work():
+    for _ in range(100):
+        y, (mean, _) = cpu.relu(x), cpu.batch_norm2d_statistics(x)
+        if not (np.array_equal(y, expected[0]) and np.allclose(mean, expected[1], atol=1e-5)):
+            wrong.append(y)
+workers = [threading.Thread(target=work) for _ in range(2)]
+for worker in workers:
+    worker.start()
+work()
+for worker in workers:
+    worker.join()
+print(len(wrong))
+"""
+
+
+def test_workqueue_takes_one_python_thread_at_a_time(warm):
+    """Numba's fallback pool aborts a process in which two threads enter it."""
+    env = environment(warm, NUMBA_THREADING_LAYER="workqueue", NUMBA_NUM_THREADS="2")
+    assert output(start(THREADS, env)) == "0"
+
+
+# One call of each way through the kernels, in the form that costs the least to compile.
+REDUCED = {
+    "conv2d": ("3x3", "depthwise", "padded unevenly"),
+    "conv2d_backward_input": ("3x3",),
+    "conv2d_backward_weight": ("3x3", "depthwise"),
+    "dense": ("130 x 65 -> 257",),
+    "max_pool2d": ("overlapping", "halves, several threads"),
+    "avg_pool2d": ("padded",),
+    "batch_norm2d_backward": ("(8, 33, 12, 12)",),
+    "tanh": ("(3, 33, 20, 20)",),
+    "cross_entropy": ("(4000, 11), mean",),
+    "dropout": ("(3, 33, 20, 20), p = 0.3",),
+}
+PARITY = f"""
+import numpy as np
+from test_parity import test_agrees_with_the_reference
+from nbconv_kernels.cpu.simd import SIMD
+for op, names in {REDUCED!r}.items():
+    for name in names:
+        test_agrees_with_the_reference("cpu", np.float32, op, name)
+print(SIMD.name)
+"""
+
+
+@pytest.mark.parametrize("name", ["avx2", "portable"])
+def test_lower_instruction_sets_agree_with_the_reference(name):
+    if simd._best(simd.host_features()).bytes < {"avx2": simd.AVX2, "portable": simd.PORTABLE}[name].bytes:
+        pytest.skip("this CPU has no AVX2")
+    # In the cache of every day: each instruction set has a directory of its own there.
+    env = {k: v for k, v in os.environ.items() if k != "NBCONV_SIMD"} | {"NBCONV_SIMD": name}
+    assert output(start(PARITY, env)) == name
