@@ -103,6 +103,9 @@ def _multiply(a: Array, b: Array, strides: tuple[int, int], columns: int, bias: 
     start = np.zeros(-(-columns // width) * width, a.dtype)
     if bias is not None:
         start[:columns] = bias
+    if depth == 0:  # an empty sum, which the micro-kernel does not know
+        out[:] = start[:columns]
+        return out
     if strides[0] == 1:
         places, runs = places_in_order((0,), depth, width), depth
     else:
