@@ -46,8 +46,8 @@ class Case(NamedTuple):
 CASES: dict[str, dict[str, Case]] = {}
 
 # Ops that write to these of their arguments, which must be C-contiguous except where "any layout" is said.
-IN_PLACE = {"sgd_step": (0, 2), "adam_step": (0, 2, 3), "accumulate": (0,)}
-IN_PLACE_ANY_LAYOUT = {"accumulate"}
+IN_PLACE = {"sgd_step": (0, 2), "adam_step": (0, 2, 3), "accumulate": (0,), "accumulate_relu": (0,)}
+IN_PLACE_ANY_LAYOUT = {"accumulate", "accumulate_relu"}
 
 
 def case(op: str, name: str, make: Callable[[Rng], Call], terms: int = 1) -> None:
@@ -329,8 +329,8 @@ def _activations() -> None:
                 return call(rng.normal(size=s), y, axis)
 
             case("softmax_backward", f"{shape}, axis {axis}", softmax_backward, terms)
-        case("add", f"{shape}", lambda rng, s=shape: call(rng.normal(size=s), rng.normal(size=s)))
-        case("accumulate", f"{shape}", lambda rng, s=shape: call(rng.normal(size=s), rng.normal(size=s)))
+        for op in ("add", "add_relu", "accumulate", "accumulate_relu"):
+            case(op, f"{shape}", lambda rng, s=shape: call(rng.normal(size=s), rng.normal(size=s)))
         case("asarray", f"{shape}", lambda rng, s=shape: call(rng.normal(size=s)))
         case("to_numpy", f"{shape}", lambda rng, s=shape: call(rng.normal(size=s)))
         for p, seed, offset in ((0.3, 1, 2), (0, 3, 4), (1, 5, 6), (0.5, 2**64 - 1, 2**63 + 1)):

@@ -10,7 +10,7 @@ from nbconv import backends
 from nbconv_kernels import reference
 
 BACKENDS = [name for name, state in backends.available().items() if state is True and name != "reference"]
-ROOMS = ("activation", "conv", "dense", "dropout", "layout", "loss", "norm", "optim", "pool")
+ROOMS = ("activation", "conv", "dense", "dropout", "layout", "loss", "norm", "optim", "pool", "residual")
 
 mirrored = pytest.mark.parametrize("backend", BACKENDS)
 

@@ -58,15 +58,18 @@ from nbconv_kernels.cpu.pool import (
     max_pool2d,
     max_pool2d_backward,
 )
+from nbconv_kernels.cpu.residual import accumulate_relu, add_relu
 
 name = "cpu"
 
 __all__ = [
     "accumulate",
+    "accumulate_relu",
     "adam_step",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
     "add",
+    "add_relu",
     "asarray",
     "avg_pool2d",
     "avg_pool2d_backward",

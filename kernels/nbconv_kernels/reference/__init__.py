@@ -58,15 +58,18 @@ from nbconv_kernels.reference.pool import (
     max_pool2d,
     max_pool2d_backward,
 )
+from nbconv_kernels.reference.residual import accumulate_relu, add_relu
 
 name = "reference"
 
 __all__ = [
     "accumulate",
+    "accumulate_relu",
     "adam_step",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
     "add",
+    "add_relu",
     "asarray",
     "avg_pool2d",
     "avg_pool2d_backward",
