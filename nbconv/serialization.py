@@ -59,7 +59,7 @@ def load(path: str | os.PathLike[str], backend: str = "cpu") -> Any:
         BackendUnavailable: if the backend cannot run here.
         OSError: if the file cannot be read.
     """
-    metadata, tensors = _read(path)
+    metadata, tensors = read(path)
     where = os.fspath(path)
     if _METADATA_KEY not in metadata:
         raise CheckpointError(
@@ -133,7 +133,13 @@ def decode(value: Any) -> Any:
         raise CheckpointError(f"{name}: {error}") from error
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], dict[str, Array]]:
+def read(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], dict[str, Array]]:
+    """The metadata and the tensors of any safetensors file.
+
+    Raises:
+        CheckpointError: if it is none, or damaged.
+        OSError: if it cannot be read.
+    """
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb"):
