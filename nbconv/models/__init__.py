@@ -1,28 +1,19 @@
 """Networks of the lectures, one family a file."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 from nbconv.models.lenet import lenet5
-from nbconv.sequential import Sequential
+from nbconv.models.mobilenet import mobilenet_v1
+from nbconv.models.registry import get, image_size, names
+from nbconv.models.vgg import vgg, vgg11, vgg13, vgg16, vgg19
 
-__all__ = ["get", "lenet5", "names"]
-
-_BUILDERS: dict[str, Callable[..., Sequential]] = {"lenet5": lenet5}
-
-
-def names() -> list[str]:
-    """The names that :func:`get` knows."""
-    return sorted(_BUILDERS)
-
-
-def get(name: str) -> Callable[..., Sequential]:
-    """The function that builds the model of that name; it takes ``num_classes`` and ``in_channels``.
-
-    Raises:
-        ValueError: for an unknown name.
-    """
-    if name not in _BUILDERS:
-        raise ValueError(f"unknown model {name!r}; there are {', '.join(names())}")
-    return _BUILDERS[name]
+__all__ = [
+    "get",
+    "image_size",
+    "lenet5",
+    "mobilenet_v1",
+    "names",
+    "vgg",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+]
