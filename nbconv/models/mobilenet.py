@@ -1,8 +1,8 @@
-"""MobileNets: convolutions split into a depthwise one, which looks around, and 1 x 1, which mixes channels."""
+"""MobileNets: convolutions in two steps, one that looks around and one that mixes channels."""
 
 from __future__ import annotations
 
-from nbconv.layers import Dropout, Layer
+from nbconv.layers import Layer
 from nbconv.models.blocks import conv_norm_relu, pooled_classifier
 from nbconv.models.weights import Weights, load_weights
 from nbconv.sequential import Sequential
@@ -41,25 +41,22 @@ def mobilenet_v1(
         num_classes: logits.
         in_channels: 1 for grey images, 3 for colour.
         width_multiplier: thins every layer: 1, 0.75, 0.5 and 0.25 are usual.
-        small: the form for images of 32 x 32, whose first two strides are 1.
+        small: the form for images of 32 x 32, whose first layer keeps their size.
         weights: a safetensors file or a state dict with this model's keys.
         backend: where to compute.
         seed: makes the first weights repeatable.
 
     Raises:
-        ValueError: unless width_multiplier is positive.
         StateDictError: if the weights do not fit.
 
     Source: Howard et al., "MobileNets", 2017; CS109B.
     """
     channels = _scaled(32, width_multiplier)
     layers: list[Layer] = conv_norm_relu(in_channels, channels, 3, stride=1 if small else 2)
-    strides_left_out = 1 if small else 0
-    for out, stride in _V1_BLOCKS:
-        if stride == 2 and strides_left_out:
-            stride, strides_left_out = 1, strides_left_out - 1
-        layers.append(separable(channels, _scaled(out, width_multiplier), stride))
-        channels = _scaled(out, width_multiplier)
+    for full_width, stride in _V1_BLOCKS:
+        out_channels = _scaled(full_width, width_multiplier)
+        layers.append(separable(channels, out_channels, stride))
+        channels = out_channels
     layers += pooled_classifier(channels, num_classes)
     return load_weights(Sequential(*layers, backend=backend, seed=seed), weights)
 

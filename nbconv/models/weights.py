@@ -69,7 +69,7 @@ def load_weights(
 
 
 def torchvision_keys(model: Sequential, names: Iterable[str]) -> dict[str, str]:
-    """torchvision's key of each parameter and buffer -> the model's own."""
+    """The key in torchvision of each parameter and buffer -> the model's own."""
     names = list(names)
     layers = [(position, leaves) for position, layer in model.named_layers() if (leaves := _leaves(layer))]
     return {
