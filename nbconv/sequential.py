@@ -15,11 +15,12 @@ from nbconv.errors import LayerError, PlacedError
 from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
 from nbconv.layers.base import Layer, Traced
+from nbconv.layers.container import Container, Infer, infer_checked, join
 from nbconv.layers.dropout import Dropout
 from nbconv.typing import Array, Backprop, Shape
 
 
-class Sequential(Layer):
+class Sequential(Container):
     """Layers one after another; a layer itself, so that models nest.
 
     Args:
@@ -84,15 +85,20 @@ class Sequential(Layer):
                 backprops.append(backprop)
         return y, _Backward(self, backprops, y.shape, input_grad)
 
-    def infer(self, x: Array) -> Array:
+    def evaluate(self, x: Array, infer: Infer) -> Array:
         """The output in evaluation mode, of an array that :meth:`prepare` has seen."""
         for position, layer in enumerate(self.layers):
             try:
-                x = layer.infer(x)
+                x = infer(layer, x)
             except PlacedError as error:
                 error.add_position(str(position))
                 raise
         return x
+
+    @property
+    def output_is_free(self) -> bool:
+        """Whether the output is a new array that nothing else holds on to, so that it may be overwritten."""
+        return bool(self.layers) and self.layers[-1].output_is_free
 
     def predict(self, x: npt.ArrayLike, batch_size: int = 256, *, check_finite: bool = False) -> Array:
         """The outputs for many examples, computed batch by batch, as a NumPy array.
@@ -125,18 +131,7 @@ class Sequential(Layer):
     def _infer_checked(self, x: Array) -> Array:
         """``infer``, but look for NaN and infinity in the input and behind every layer."""
         check_finite(self.ops.to_numpy(x), "the input")
-        for position, layer in enumerate(self.layers):
-            try:
-                if isinstance(layer, Sequential):
-                    x = layer._infer_checked(x)
-                else:
-                    x = layer.infer(x)
-                    check_finite(self.ops.to_numpy(x), "the output")
-            except PlacedError as error:
-                error.layer = error.layer or type(layer).__name__
-                error.add_position(str(position))
-                raise
-        return x
+        return infer_checked(self, x)
 
     # Shapes
 
@@ -148,19 +143,15 @@ class Sequential(Layer):
         """
         return self._shapes(input_shape)[-1]
 
-    def macs(self, input_shape: Shape) -> int:
-        """Multiply-adds of one forward pass."""
-        return sum(step.layer.macs(step.input_shape) for step in self.trace(input_shape))
-
     def trace(self, input_shape: Shape, position: str = "") -> Iterator[Traced]:
-        """The layers without inner layers, in the order an input meets them.
+        """The layers in the order an input meets them; see :meth:`nbconv.Layer.trace`.
 
         Raises:
             LayerError: naming the layer whose input does not fit.
         """
         shapes = self._shapes(input_shape)
         for (name, layer), shape in zip(self.children().items(), shapes, strict=False):
-            yield from layer.trace(shape, f"{position}.{name}" if position else name)
+            yield from layer.trace(shape, join(position, name))
 
     def summary(self, input_shape: Shape) -> Summary:
         """A table of the layers' output shapes, parameters, multiply-adds and memory.
@@ -230,13 +221,6 @@ class Sequential(Layer):
         """The layers; backend and seed are no part of the architecture."""
         return {"layers": tuple(self.layers)}
 
-    def __repr__(self) -> str:
-        lines = []
-        for name, layer in self.children().items():
-            inner = repr(layer).replace("\n", "\n  ")
-            lines.append(f"  ({name}): {inner}\n")
-        return f"Sequential(\n{''.join(lines)})" if lines else "Sequential()"
-
     # Inner workings
 
     def _shapes(self, input_shape: Shape) -> list[Shape]:
@@ -251,10 +235,7 @@ class Sequential(Layer):
         return shapes
 
     def _adopt(self, layer: Any) -> Layer:
-        if not isinstance(layer, Layer):
-            hint = " (a class: are the brackets missing?)" if isinstance(layer, type) else ""
-            raise TypeError(f"a Sequential holds layers, got {layer!r}{hint}")
-        return layer.to(self.backend, dtype=self.dtype)
+        return self._require_layer(layer).to(self.backend, dtype=self.dtype)
 
     def _assign_streams(self) -> None:
         """Tell every parameter that is not drawn yet, and every dropout, what to draw from."""

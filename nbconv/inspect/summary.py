@@ -98,7 +98,7 @@ def summarize(model: Layer, input_shape: Shape) -> Summary:
                 layer=type(step.layer).__name__,
                 output_shape=step.output_shape[1:],
                 parameters=sum(p.size for p in new.values()),
-                macs=step.layer.macs(step.input_shape),
+                macs=step.macs,
                 activation_bytes=math.prod(step.output_shape) * model.dtype.itemsize,
             )
         )

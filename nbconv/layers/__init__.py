@@ -2,6 +2,7 @@
 
 from nbconv.layers.activation import ELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from nbconv.layers.base import Layer
+from nbconv.layers.container import Concat, DenseBlock, Residual
 from nbconv.layers.conv import Conv2d
 from nbconv.layers.dense import Dense
 from nbconv.layers.dropout import Dropout
@@ -14,14 +15,17 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
+    "Concat",
     "Conv2d",
     "Dense",
+    "DenseBlock",
     "Dropout",
     "Flatten",
     "Layer",
     "LeakyReLU",
     "MaxPool2d",
     "ReLU",
+    "Residual",
     "Sigmoid",
     "Softmax",
     "Tanh",

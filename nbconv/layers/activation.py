@@ -26,6 +26,10 @@ class Activation(Layer):
     keeps_input: ClassVar[bool] = False
     _arguments: tuple[Any, ...] = ()
 
+    @property
+    def output_is_free(self) -> bool:
+        return self.keeps_input
+
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 

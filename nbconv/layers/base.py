@@ -22,12 +22,17 @@ _SHAPES_REMEMBERED = 256
 
 
 class Traced(NamedTuple):
-    """One layer of a model as an input passes through it."""
+    """One layer of a model as an input passes through it.
+
+    Attributes:
+        macs: multiply-adds of the layer itself, without those of layers inside it.
+    """
 
     position: str
     layer: Layer
     input_shape: Shape
     output_shape: Shape
+    macs: int = 0
 
 
 class Layer:
@@ -96,6 +101,11 @@ class Layer:
             array = self.ops.channels_last(array)
         return array
 
+    @property
+    def output_is_free(self) -> bool:
+        """Whether the output is a new array that nothing else holds on to, so that it may be overwritten."""
+        return False
+
     # Shapes
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -111,12 +121,15 @@ class Layer:
         return 0
 
     def trace(self, input_shape: Shape, position: str = "") -> Iterator[Traced]:
-        """The layers without inner layers, in the order an input meets them.
+        """The layers in the order an input meets them.
+
+        Of layers made of layers only those that make an output of their own, such as a sum, come too: behind
+        the layers inside them.
 
         Raises:
             LayerError: if some layer cannot take what reaches it.
         """
-        yield Traced(position, self, input_shape, self.output_shape(input_shape))
+        yield Traced(position, self, input_shape, self.output_shape(input_shape), self.macs(input_shape))
 
     def check(self, x: Array) -> None:
         """Raise LayerError or DTypeError unless ``x`` fits. A shape that has passed is not examined again."""

@@ -82,6 +82,10 @@ class Conv2d(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return self._geometry(input_shape).output_shape
 
+    @property
+    def output_is_free(self) -> bool:
+        return True
+
     def macs(self, input_shape: Shape) -> int:
         return self._geometry(input_shape).macs
 

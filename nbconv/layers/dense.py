@@ -55,6 +55,10 @@ class Dense(Layer):
             )
         return input_shape[0], self.out_features
 
+    @property
+    def output_is_free(self) -> bool:
+        return True
+
     def macs(self, input_shape: Shape) -> int:
         return self.output_shape(input_shape)[0] * self.in_features * self.out_features
 

@@ -67,6 +67,10 @@ class BatchNorm2d(Layer):
             )
         return input_shape
 
+    @property
+    def output_is_free(self) -> bool:
+        return True
+
     def infer(self, x: Array) -> Array:
         self.check(x)
         mean, var = self._statistics(x, training=False)
