@@ -10,7 +10,7 @@ import numpy as np
 from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
 from nbconv_kernels.cpu.conv.weight_gradient import Reduction, reduce
-from nbconv_kernels.cpu.memory import Array, check_float
+from nbconv_kernels.cpu.memory import Array, check_float, empty
 from nbconv_kernels.cpu.reduction import sum_over_pixels
 
 __all__ = ["dense", "dense_backward_bias", "dense_backward_input", "dense_backward_weight", "matmul"]
@@ -98,7 +98,7 @@ def _multiply(a: Array, b: Array, strides: tuple[int, int], columns: int, bias: 
     """(M, K) times the matrix whose element (k, column) is ``b[column * strides[0] + k * strides[1]]``."""
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
     rows, depth = a.shape
-    out = np.empty((rows, columns), a.dtype)
+    out = empty((rows, columns), a.dtype)
     width = panel_width(a.itemsize)
     start = np.zeros(-(-columns // width) * width, a.dtype)
     if bias is not None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
-from nbconv_kernels.cpu.memory import Array, check_float, empty_nchw, nhwc
+from nbconv_kernels.cpu.memory import Array, check_float, empty, empty_nchw, nhwc
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, share, task_count
 
 __all__ = ["accumulate", "add", "asarray", "channels_last", "flatten", "to_numpy", "unflatten"]
@@ -77,7 +77,7 @@ def flatten(x: Array) -> Array:
     shape = (x.shape[0], prod(x.shape[1:]))
     if x.flags.c_contiguous or x.ndim != 4 or x.dtype not in (np.float32, np.float64):
         return np.ascontiguousarray(x).reshape(shape)
-    y = np.empty(shape, x.dtype)
+    y = empty(shape, x.dtype)
     if x.size:
         _transpose(
             task_count(x.size), row_of(x), x.shape[2] * x.shape[3], x.shape[1], y.reshape(-1), num_threads()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import threading
 from typing import Any
 
@@ -33,8 +35,8 @@ def check_float(op: str, *arrays: Array | None) -> np.dtype[Any]:
 
 
 def empty_nchw(n: int, c: int, h: int, w: int, dtype: Any) -> Array:
-    """An uninitialised (N, C, H, W) view of fresh channels-last memory."""
-    return np.empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
+    """An uninitialised (N, C, H, W) view of channels-last memory."""
+    return empty((n, h, w, c), dtype).transpose(0, 3, 1, 2)
 
 
 def nhwc(x: Array) -> Array:
@@ -48,6 +50,61 @@ def aligned_empty(size: int, dtype: Any) -> Array:
     raw = np.empty(size + 64 // itemsize, dtype)
     skip = -raw.__array_interface__["data"][0] % 64 // itemsize
     return raw[skip : skip + size]
+
+
+_POOLED = 1 << 16  # bytes from which on memory is kept; malloc keeps smaller pieces itself
+_IDLE = 1 << 26  # bytes that may lie idle in any case
+_pool: dict[int, list[Array]] = {}
+_pool_lock = threading.Lock()
+
+
+def _references(buffers: list[Array], index: int) -> int:
+    return sys.getrefcount(buffers[index])
+
+
+# What that is for a buffer that no array refers to; how Python counts here differs between its versions.
+_NO_VIEWS = _references([np.empty(1)], 0)
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An uninitialised C-contiguous array, in memory that an array before it has left where there is some.
+
+    The operating system hands out fresh memory a page at a time and clears it first, which takes longer than
+    a ReLU does. A training step drops the same arrays each time, so their memory is kept: a buffer that no
+    array refers to any more is given to the next of its size.
+    """
+    dtype = np.dtype(dtype)
+    bytes_needed = math.prod(shape) * dtype.itemsize
+    if bytes_needed < _POOLED:
+        return np.empty(shape, dtype)
+    granule = 1 << (bytes_needed.bit_length() - 4)  # sizes an eighth apart share their buffers
+    size = -(-bytes_needed // granule) * granule
+    with _pool_lock:
+        buffers = _pool.setdefault(size, [])
+        free = [index for index in range(len(buffers)) if _references(buffers, index) == _NO_VIEWS]
+        if not free:
+            _drop_idle()
+            buffers = _pool.setdefault(size, [])
+            # Views refer to the owner of the memory, so that is what is kept, and aligned anew each time.
+            buffers.append(np.empty(size + 64, np.uint8))
+            free = [-1]
+        buffer = buffers[free[0]]
+        skip = -buffer.__array_interface__["data"][0] % 64
+        return buffer[skip : skip + bytes_needed].view(dtype).reshape(shape)
+
+
+def _drop_idle() -> None:
+    """Give idle buffers back if they hold much, as they do when a program has gone on to other sizes."""
+    idle = live = 0
+    kept: dict[int, list[Array]] = {}
+    for size, buffers in _pool.items():
+        in_use = [index for index in range(len(buffers)) if _references(buffers, index) > _NO_VIEWS]
+        live += size * len(in_use)
+        idle += size * (len(buffers) - len(in_use))
+        kept[size] = [buffers[index] for index in in_use]
+    if idle > max(_IDLE, live // 4):
+        _pool.clear()
+        _pool.update(kept)
 
 
 _local = threading.local()

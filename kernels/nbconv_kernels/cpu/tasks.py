@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.cpu.jit import get_num_threads, kernel
-from nbconv_kernels.cpu.memory import Array, empty_nchw, nhwc
+from nbconv_kernels.cpu.memory import Array, empty, empty_nchw, nhwc
 
 _SMALL = 1 << 15  # elements that one thread sweeps in about the time a parallel region costs
 
@@ -35,7 +35,7 @@ def row_of(x: Array) -> Array:
 
 def empty_as(x: Array) -> Array:
     """An uninitialised array of the shape and dtype of ``x`` whose ``row_of`` is a view."""
-    return empty_nchw(*x.shape, x.dtype) if x.ndim == 4 else np.empty(x.shape, x.dtype)
+    return empty_nchw(*x.shape, x.dtype) if x.ndim == 4 else empty(x.shape, x.dtype)
 
 
 def check_same_shape(op: str, **arrays: Array) -> None:

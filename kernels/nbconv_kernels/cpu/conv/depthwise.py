@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
-from nbconv_kernels.cpu.memory import Array
+from nbconv_kernels.cpu.memory import Array, empty
 from nbconv_kernels.geometry import Conv2dGeometry
 
 
@@ -122,7 +122,7 @@ def _backward_weight(dy, x, strides, partial, n_tasks):
 
 def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> Array:
     """(N, H, W, C), (C, 1, R, S), (C,) -> (N, C, P, Q) in channels-last memory."""
-    y = np.empty((g.n, g.p, g.q, g.k), x.dtype)
+    y = empty((g.n, g.p, g.q, g.k), x.dtype)
     start = np.zeros(g.k, x.dtype) if bias is None else np.ascontiguousarray(bias)
     _forward(x, _by_channel(weight), start, _strides(g), y, num_threads())
     return y.transpose(0, 3, 1, 2)
@@ -130,7 +130,7 @@ def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> A
 
 def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, C), (C, 1, R, S) -> (N, C, H, W) in channels-last memory."""
-    dx = np.empty((g.n, g.h, g.w, g.c), dy.dtype)
+    dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
     _backward_input(dy, _by_channel(weight), _strides(g), dx, num_threads())
     return dx.transpose(0, 3, 1, 2)
 

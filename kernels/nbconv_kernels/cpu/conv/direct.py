@@ -18,7 +18,7 @@ from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
 from nbconv_kernels.cpu.conv.weight_gradient import Reduction, reduce
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
-from nbconv_kernels.cpu.memory import Array, scratch
+from nbconv_kernels.cpu.memory import Array, empty, scratch
 from nbconv_kernels.geometry import Conv2dGeometry
 
 _MERGE_CHANNELS = 16
@@ -26,7 +26,7 @@ _MERGE_CHANNELS = 16
 
 def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> Array:
     """(N, H, W, C), (K, C / groups, R, S), (K,) -> (N, K, P, Q) in channels-last memory."""
-    y = np.empty((g.n, g.p, g.q, g.k), x.dtype)
+    y = empty((g.n, g.p, g.q, g.k), x.dtype)
     weight = np.ascontiguousarray(weight).reshape(-1)
     x, across = _source(x, g)
     taps = _taps(g, across)
@@ -53,7 +53,7 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     """
     if narrow.suits(g, dy.itemsize):
         return narrow.backward_input(dy, weight, g)
-    dx = np.empty((g.n, g.h, g.w, g.c), dy.dtype)
+    dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
     weight = np.ascontiguousarray(weight).reshape(-1)
     c, k, positions = g.c // g.groups, g.k // g.groups, g.r * g.s
     order, phases = _phases(g)

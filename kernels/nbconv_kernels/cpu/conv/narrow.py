@@ -21,7 +21,7 @@ import numpy as np
 from nbconv_kernels.cpu.conv.implicit_gemm import multiply_range
 from nbconv_kernels.cpu.conv.packing import pack, panel_width
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
-from nbconv_kernels.cpu.memory import Array
+from nbconv_kernels.cpu.memory import Array, empty
 from nbconv_kernels.cpu.microkernel import ROWS
 from nbconv_kernels.cpu.simd import SIMD
 from nbconv_kernels.geometry import Conv2dGeometry
@@ -130,7 +130,7 @@ _ONE_PLACE = np.zeros(1, np.int64)
 
 def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, K), (K, C, R, S) -> (N, C, H, W) in channels-last memory."""
-    dx = np.empty((g.n, g.h, g.w, g.c), dy.dtype)
+    dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
     width = panel_width(dy.itemsize)
     columns = g.r * g.s * g.c
     # Transposed so that the columns (r, s, c) of one k lie together; a first layer's weights are few.

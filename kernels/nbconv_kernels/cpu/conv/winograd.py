@@ -33,7 +33,7 @@ from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_weight_gradient,
 )
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
-from nbconv_kernels.cpu.memory import Array, scratch
+from nbconv_kernels.cpu.memory import Array, empty, scratch
 from nbconv_kernels.cpu.microkernel import (
     ROWS,
     SHORT_ROWS,
@@ -206,7 +206,7 @@ def _block(channels: int, columns: int) -> int:
 
 def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> Array:
     """(N, H, W, C), (K, C, 3, 3), (K,) -> (N, K, P, Q) in channels-last memory."""
-    y = np.empty((g.n, g.p, g.q, g.k), x.dtype)
+    y = empty((g.n, g.p, g.q, g.k), x.dtype)
     weight = np.ascontiguousarray(weight).reshape(-1)
     places = places_by_tap(9, g.c, panel_width(x.itemsize))
     packed = pack("weights", weight, 0, (g.c * 9, 0), g.k, 1, places, 0)
@@ -216,7 +216,7 @@ def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> A
 
 def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, K), (K, C, 3, 3) -> (N, C, H, W) in channels-last memory."""
-    dx = np.empty((g.n, g.h, g.w, g.c), dy.dtype)
+    dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
     weight = np.ascontiguousarray(weight).reshape(-1)
     width = panel_width(dy.itemsize)
     places = places_in_order(_TURNED, g.k, width)
