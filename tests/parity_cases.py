@@ -298,6 +298,7 @@ def _activations() -> None:
     for shape in SHAPES:
         for op, extra in (
             ("relu", {}),
+            ("relu6", {}),
             ("leaky_relu", {}),
             ("leaky_relu", {"negative_slope": 0.3}),
             ("elu", {}),
@@ -307,7 +308,7 @@ def _activations() -> None:
         ):
             name = f"{shape}" + "".join(f", {key} = {value}" for key, value in extra.items())
             case(op, name, lambda rng, s=shape, extra=extra: call(np.array(3 * rng.normal(size=s)), **extra))
-            output = op in ("relu", "sigmoid", "tanh")
+            output = op in ("relu", "relu6", "sigmoid", "tanh")
 
             def backward(rng: Rng, s=shape, extra=extra, op=op, output=output) -> Call:
                 # Not far out for the ops whose gradient is known from 1 - y, where that is all rounding error.

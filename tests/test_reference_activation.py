@@ -62,6 +62,13 @@ def test_special_values_agree_with_pytorch(case):
     np.testing.assert_allclose(dx[defined], t.grad.numpy()[defined], rtol=1e-5, atol=1e-6)
 
 
+def test_relu6_is_cut_at_both_ends():
+    x = np.array([-7.0, -0.0, 0.5, 5.5, 6.0, 6.5, np.inf, np.nan])
+    y = ops.relu6(x)
+    np.testing.assert_array_equal(y, [0, 0, 0.5, 5.5, 6, 6, 6, np.nan])
+    np.testing.assert_array_equal(ops.relu6_backward(np.arange(1.0, 9.0), y), [0, 0, 3, 4, 0, 0, 0, 8])
+
+
 def test_nan_passes_the_relu_and_its_gradient():
     x = np.array([np.nan, -1.0, 2.0])
     np.testing.assert_array_equal(ops.relu(x), [np.nan, 0, 2])

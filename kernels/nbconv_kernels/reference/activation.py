@@ -26,6 +26,20 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 @quiet
+def relu6(x: Array) -> Array:
+    """``min(max(x, 0), 6)``; NaN stays NaN (Howard et al. 2017)."""
+    check_float("relu6", x)
+    return laid_out(np.clip(x, 0, 6))
+
+
+@quiet
+def relu6_backward(dy: Array, y: Array) -> Array:
+    """``dy`` where 0 < y < 6, else 0. Where y is NaN dy passes, as in PyTorch."""
+    _check_alike("relu6_backward", dy, y=y)
+    return laid_out(np.where((y <= 0) | (y >= 6), 0, dy))
+
+
+@quiet
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
     """``x`` where x > 0, else x * negative_slope."""
     check_float("leaky_relu", x)

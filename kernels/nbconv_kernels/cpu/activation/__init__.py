@@ -8,6 +8,8 @@ from nbconv_kernels.cpu.activation.rectifiers import (
     leaky_relu,
     leaky_relu_backward,
     relu,
+    relu6,
+    relu6_backward,
     relu_backward,
 )
 from nbconv_kernels.cpu.activation.saturating import sigmoid, sigmoid_backward, tanh, tanh_backward
@@ -19,6 +21,8 @@ __all__ = [
     "leaky_relu",
     "leaky_relu_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",

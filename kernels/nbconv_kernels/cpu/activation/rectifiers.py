@@ -1,4 +1,4 @@
-"""Rectifiers and their gradients: relu, leaky_relu and elu.
+"""Rectifiers and their gradients: relu, relu6, leaky_relu and elu.
 
 NaN goes the way that PyTorch sends it: comparisons are written such that it stays or passes.
 
@@ -63,6 +63,56 @@ def relu_backward(dy: Array, y: Array) -> Array:
     check_float("relu_backward", dy, y)
     check_same_shape("relu_backward", dy=dy, y=y)
     return map_gradient(_relu_backward, dy, y)
+
+
+@kernel
+def _relu6_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
+    first, last = share(x.size, task, n_tasks)
+    x, y = x[first:last], y[first:last]
+    zero, six = x.dtype.type(0), x.dtype.type(6)
+    for i in range(x.size):
+        y[i] = zero if x[i] <= zero else six if x[i] >= six else x[i]
+
+
+@kernel
+def _relu6(n_tasks, x, y, n_threads):  # type: ignore[no-untyped-def]
+    parallel_for(_relu6_task, n_tasks, n_threads, (n_tasks, x, y))
+
+
+def relu6(x: Array) -> Array:
+    """min(max(x, 0), 6), and NaN where x is NaN.
+
+    Raises:
+        TypeError: for a dtype other than float32 or float64.
+    """
+    check_float("relu6", x)
+    return map_elements(_relu6, x)
+
+
+@kernel
+def _relu6_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-def]
+    first, last = share(dy.size, task, n_tasks)
+    dy, y, dx = dy[first:last], y[first:last], dx[first:last]
+    zero, six = dy.dtype.type(0), dy.dtype.type(6)
+    for i in range(dy.size):
+        dx[i] = zero if y[i] <= zero or y[i] >= six else dy[i]
+
+
+@kernel
+def _relu6_backward(n_tasks, dy, y, dx, n_threads):  # type: ignore[no-untyped-def]
+    parallel_for(_relu6_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
+
+
+def relu6_backward(dy: Array, y: Array) -> Array:
+    """``dy`` where the output ``y`` is between 0 and 6, or NaN, else 0.
+
+    Raises:
+        TypeError: for dtypes other than float32 or float64, or mixed ones.
+        ValueError: when the shapes differ.
+    """
+    check_float("relu6_backward", dy, y)
+    check_same_shape("relu6_backward", dy=dy, y=y)
+    return map_gradient(_relu6_backward, dy, y)
 
 
 @kernel
