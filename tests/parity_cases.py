@@ -8,54 +8,16 @@ numbers are added up in one element of the result.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import parity_layer_cases
+from parity_table import CASES, IN_PLACE, IN_PLACE_ANY_LAYOUT, Call, Rng, call, case
 
 from nbconv_kernels import reference
 from nbconv_kernels.geometry import pool2d_geometry
 
-
-class Rng:
-    """Random arrays, without axes too where ``size`` is ()."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
-
-    def normal(self, *, size: Any) -> np.ndarray:
-        return np.array(self._rng.normal(size=size))
-
-    def uniform(self, low: float, high: float, size: Any) -> np.ndarray:
-        return np.array(self._rng.uniform(low, high, size))
-
-    def integers(self, low: int, high: int, size: Any) -> np.ndarray:
-        return np.array(self._rng.integers(low, high, size))
-
-
-class Call(NamedTuple):
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-
-class Case(NamedTuple):
-    make: Callable[[Rng], Call]
-    terms: int = 1
-
-
-CASES: dict[str, dict[str, Case]] = {}
-
-# Ops that write to these of their arguments, which must be C-contiguous except where "any layout" is said.
-IN_PLACE = {"sgd_step": (0, 2), "adam_step": (0, 2, 3), "accumulate": (0,), "accumulate_relu": (0,)}
-IN_PLACE_ANY_LAYOUT = {"accumulate", "accumulate_relu"}
-
-
-def case(op: str, name: str, make: Callable[[Rng], Call], terms: int = 1) -> None:
-    CASES.setdefault(op, {})[name] = Case(make, terms)
-
-
-def call(*args: Any, **kwargs: Any) -> Call:
-    return Call(args, kwargs)
+__all__ = ["CASES", "IN_PLACE", "IN_PLACE_ANY_LAYOUT", "Call", "Rng"]
 
 
 # Convolution: input shape, weight shape, keyword arguments.
@@ -311,7 +273,7 @@ def _activations() -> None:
             output = op in ("relu", "relu6", "sigmoid", "tanh")
 
             def backward(rng: Rng, s=shape, extra=extra, op=op, output=output) -> Call:
-                # Not far out for the ops whose gradient is known from 1 - y, where that is all rounding error.
+                # Not far out for ops whose gradient is known from 1 - y, where that is all rounding error.
                 x = np.array((1 if output else 3) * rng.normal(size=s))
                 return call(rng.normal(size=s), getattr(reference, op)(x) if output else x, **extra)
 
@@ -457,5 +419,6 @@ for _fill in (
     _layouts,
     _losses,
     _optimisers,
+    parity_layer_cases.fill,
 ):
     _fill()

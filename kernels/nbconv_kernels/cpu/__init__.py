@@ -8,16 +8,30 @@ At a fixed number of threads (``jit.set_num_threads``) every op gives the same b
 from nbconv_kernels.cpu.activation import (
     elu,
     elu_backward,
+    gelu,
+    gelu_backward,
+    hardswish,
+    hardswish_backward,
     leaky_relu,
     leaky_relu_backward,
+    log_softmax,
+    log_softmax_backward,
+    prelu,
+    prelu_backward,
     relu,
     relu6,
     relu6_backward,
     relu_backward,
+    selu,
+    selu_backward,
     sigmoid,
     sigmoid_backward,
+    silu,
+    silu_backward,
     softmax,
     softmax_backward,
+    softplus,
+    softplus_backward,
     tanh,
     tanh_backward,
 )
@@ -34,7 +48,9 @@ from nbconv_kernels.cpu.dense import (
     dense_backward_weight,
     matmul,
 )
-from nbconv_kernels.cpu.dropout import dropout
+from nbconv_kernels.cpu.dropout import (
+    dropout,
+)
 from nbconv_kernels.cpu.layout import (
     accumulate,
     add,
@@ -44,14 +60,20 @@ from nbconv_kernels.cpu.layout import (
     to_numpy,
     unflatten,
 )
-from nbconv_kernels.cpu.loss import cross_entropy, mse_loss
+from nbconv_kernels.cpu.loss import (
+    cross_entropy,
+    mse_loss,
+)
 from nbconv_kernels.cpu.norm import (
     batch_norm2d,
     batch_norm2d_backward,
     batch_norm2d_inference_backward,
     batch_norm2d_statistics,
 )
-from nbconv_kernels.cpu.optim import adam_step, sgd_step
+from nbconv_kernels.cpu.optim import (
+    adam_step,
+    sgd_step,
+)
 from nbconv_kernels.cpu.pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -60,7 +82,10 @@ from nbconv_kernels.cpu.pool import (
     max_pool2d,
     max_pool2d_backward,
 )
-from nbconv_kernels.cpu.residual import accumulate_relu, add_relu
+from nbconv_kernels.cpu.residual import (
+    accumulate_relu,
+    add_relu,
+)
 
 name = "cpu"
 
@@ -93,22 +118,36 @@ __all__ = [
     "elu",
     "elu_backward",
     "flatten",
+    "gelu",
+    "gelu_backward",
+    "hardswish",
+    "hardswish_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "log_softmax",
+    "log_softmax_backward",
     "matmul",
     "max_pool2d",
     "max_pool2d_backward",
     "mse_loss",
     "name",
+    "prelu",
+    "prelu_backward",
     "relu",
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sgd_step",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
     "softmax",
     "softmax_backward",
+    "softplus",
+    "softplus_backward",
     "tanh",
     "tanh_backward",
     "to_numpy",

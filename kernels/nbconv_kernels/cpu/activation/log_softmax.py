@@ -1,0 +1,150 @@
+"""The logarithm of softmax along an axis, and its gradient.
+
+    y = x - max - log(sum of exp(x - max))        dx = dy - exp(y) * sum of dy
+
+Memory is seen as (outer, length, inner), as for ``softmax``: rows where the axis is the last of memory,
+blocks of neighbouring columns otherwise. Limit: the exponentials, about 20 vector multiply-adds an element.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbconv_kernels.cpu import vecmath
+from nbconv_kernels.cpu.activation.softmax import _COLUMNS, _extents, exponentials
+from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.logarithm import log
+from nbconv_kernels.cpu.memory import Array, check_float
+from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
+
+
+@kernel
+def _rows_task(task, n_tasks, x, y):
+    rows = x.shape[0]
+    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
+        values, out = x[row], y[row]
+        largest, total = exponentials(values, out)
+        shift = log(total)
+        for i in range(out.size):
+            out[i] = (values[i] - largest) - shift
+
+
+@kernel
+def _rows(n_tasks, x, y, n_threads):
+    parallel_for(_rows_task, n_tasks, n_threads, (n_tasks, x, y))
+
+
+@kernel
+def _columns_task(task, n_tasks, x, y):
+    outer, length, inner = x.shape
+    blocks = (inner + _COLUMNS - 1) // _COLUMNS
+    largest, total = np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype)
+    for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
+        o = block // blocks
+        first = (block - o * blocks) * _COLUMNS
+        width = min(_COLUMNS, inner - first)
+        for j in range(width):
+            largest[j] = x[o, 0, first + j]
+            total[j] = 0
+        for i in range(1, length):
+            for j in range(width):
+                value = x[o, i, first + j]
+                largest[j] = value if value > largest[j] else largest[j]
+        for i in range(length):
+            for j in range(width):
+                total[j] += vecmath.exp(x[o, i, first + j] - largest[j])
+        for j in range(width):
+            total[j] = log(total[j])
+        for i in range(length):
+            for j in range(width):
+                y[o, i, first + j] = (x[o, i, first + j] - largest[j]) - total[j]
+
+
+@kernel
+def _columns(n_tasks, x, y, n_threads):
+    parallel_for(_columns_task, n_tasks, n_threads, (n_tasks, x, y))
+
+
+def log_softmax(x: Array, axis: int = 1) -> Array:
+    """``x - log(sum of e^x)``, the sum along ``axis``.
+
+    Raises:
+        TypeError: for a dtype other than float32 or float64.
+        ValueError: when ``x`` has no such axis.
+    """
+    check_float("log_softmax", x)
+    outer, length, inner = _extents("log_softmax", x.shape, axis)
+    y = empty_as(x)
+    if x.size == 0:
+        return y
+    source, out = row_of(x), row_of(y)
+    if inner == 1:
+        _rows(task_count(x.size), source.reshape(outer, length), out.reshape(outer, length), num_threads())
+    else:
+        shape = (outer, length, inner)
+        _columns(task_count(x.size), source.reshape(shape), out.reshape(shape), num_threads())
+    return y
+
+
+@kernel
+def _rows_backward_task(task, n_tasks, dy, y, dx):
+    rows = y.shape[0]
+    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
+        gradient, value, out = dy[row], y[row], dx[row]
+        total = y.dtype.type(0)
+        for i in range(value.size):
+            total += gradient[i]
+        for i in range(value.size):
+            out[i] = gradient[i] - vecmath.exp(value[i]) * total
+
+
+@kernel
+def _rows_backward(n_tasks, dy, y, dx, n_threads):
+    parallel_for(_rows_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
+
+
+@kernel
+def _columns_backward_task(task, n_tasks, dy, y, dx):
+    outer, length, inner = y.shape
+    blocks = (inner + _COLUMNS - 1) // _COLUMNS
+    total = np.empty(_COLUMNS, y.dtype)
+    for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
+        o = block // blocks
+        first = (block - o * blocks) * _COLUMNS
+        width = min(_COLUMNS, inner - first)
+        for j in range(width):
+            total[j] = 0
+        for i in range(length):
+            for j in range(width):
+                total[j] += dy[o, i, first + j]
+        for i in range(length):
+            for j in range(width):
+                at = first + j
+                dx[o, i, at] = dy[o, i, at] - vecmath.exp(y[o, i, at]) * total[j]
+
+
+@kernel
+def _columns_backward(n_tasks, dy, y, dx, n_threads):
+    parallel_for(_columns_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
+
+
+def log_softmax_backward(dy: Array, y: Array, axis: int = 1) -> Array:
+    """Gradient of the input of a log softmax along ``axis`` with output ``y``.
+
+    Raises:
+        TypeError: for dtypes other than float32 or float64, or mixed ones.
+        ValueError: when the shapes differ or there is no such axis.
+    """
+    check_float("log_softmax_backward", dy, y)
+    check_same_shape("log_softmax_backward", dy=dy, y=y)
+    outer, length, inner = _extents("log_softmax_backward", y.shape, axis)
+    dx = empty_as(y)
+    if y.size == 0:
+        return dx
+    if inner == 1:
+        rows = (array.reshape(outer, length) for array in (row_of(dy), row_of(y), row_of(dx)))
+        _rows_backward(task_count(y.size), *rows, num_threads())
+    else:
+        boxes = (array.reshape(outer, length, inner) for array in (row_of(dy), row_of(y), row_of(dx)))
+        _columns_backward(task_count(y.size), *boxes, num_threads())
+    return dx
