@@ -64,6 +64,7 @@ CASES = {
     "dropout-off": (lambda: nb.Dropout(0.0), IMAGE),
     "relu": (lambda: nb.ReLU(), IMAGE),
     "relu-flat": (lambda: nb.ReLU(), (3, 4)),
+    "relu6": (lambda: nb.ReLU6(), IMAGE),
     "leaky-relu": (lambda: nb.LeakyReLU(), IMAGE),
     "leaky-relu-slope": (lambda: nb.LeakyReLU(0.3), (3, 4)),
     "elu": (lambda: nb.ELU(), IMAGE),

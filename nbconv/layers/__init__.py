@@ -1,6 +1,6 @@
 """Layers, one family a file."""
 
-from nbconv.layers.activation import ELU, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from nbconv.layers.activation import ELU, LeakyReLU, ReLU, ReLU6, Sigmoid, Softmax, Tanh
 from nbconv.layers.base import Layer
 from nbconv.layers.container import Concat, DenseBlock, Residual
 from nbconv.layers.conv import Conv2d
@@ -25,6 +25,7 @@ __all__ = [
     "LeakyReLU",
     "MaxPool2d",
     "ReLU",
+    "ReLU6",
     "Residual",
     "Sigmoid",
     "Softmax",

@@ -55,6 +55,15 @@ class ReLU(Activation):
     op = "relu"
 
 
+class ReLU6(Activation):
+    """min(max(0, x), 6); the gradient is 0 outside of (0, 6).
+
+    Source: Howard et al., "MobileNets", 2017.
+    """
+
+    op = "relu6"
+
+
 class LeakyReLU(Activation):
     """x where positive, else ``negative_slope`` * x."""
 
