@@ -40,6 +40,7 @@ from nbconv_kernels.cpu.microkernel import (
 from nbconv_kernels.cpu.movement import address, keep_alive, prefetch
 
 _BLOCK = 16  # tiles whose addresses are tabulated together
+_BLOCK_ELEMENTS = 1 << 17  # of the source in a block, at most: half a megabyte of float32 fits an L2 cache
 _BLOCK_ROWS = _BLOCK * ROWS
 _SMALL = 1 << 15  # multiply-adds below which a parallel region costs more than it saves
 
@@ -138,8 +139,9 @@ def multiply_range(
     inputs = np.empty(n_taps * _BLOCK_ROWS, np.int64)
     outputs = np.empty(_BLOCK_ROWS, np.int64)
     zeros_at, spare_at = address(zeros, 0), address(spare, 0)
-    for first in range(tile_range[0], tile_range[1], _BLOCK):
-        last = min(tile_range[1], first + _BLOCK)
+    block = max(2, min(_BLOCK, _BLOCK_ELEMENTS // (ROWS * product[5])))
+    for first in range(tile_range[0], tile_range[1], block):
+        last = min(tile_range[1], first + block)
         whole = min(last, max(first, whole_tiles)) - first
         count = whole * ROWS + (last - first - whole) * SHORT_ROWS
         first_row = min(first, whole_tiles) * ROWS + max(0, first - whole_tiles) * SHORT_ROWS

@@ -18,7 +18,7 @@ import numpy as np
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
 from nbconv_kernels.cpu.microkernel import VECTORS
-from nbconv_kernels.cpu.movement import transpose_square
+from nbconv_kernels.cpu.movement import copy_vectors, transpose_square
 from nbconv_kernels.cpu.simd import SIMD
 
 _SMALL = 1 << 13  # elements below which a parallel region costs more than it saves
@@ -39,14 +39,17 @@ def _pack_task(task, n_tasks, source, start, strides, columns, runs, places, run
     panel_size = runs * length * width
     units = panels * VECTORS * runs
     for unit in range(units * task // n_tasks, units * (task + 1) // n_tasks):
-        panel = unit // (VECTORS * runs)
-        vector = (unit - panel * VECTORS * runs) // runs
-        run = unit - (panel * VECTORS + vector) * runs
+        panel = unit // (runs * VECTORS)
+        run = (unit - panel * runs * VECTORS) // VECTORS
+        vector = unit - (panel * runs + run) * VECTORS
         column = panel * width + vector * lanes
         filled = max(0, min(lanes, columns - column))
         first = start + column * column_stride + run * run_stride
         base = panel * panel_size + run * run_place + vector * lanes
         if column_stride == 1 and length == 1:
+            if filled == lanes:
+                copy_vectors(source, first, packed, base, lanes)
+                continue
             for lane in range(filled):
                 packed[base + lane] = source[first + lane]
             for lane in range(filled, lanes):
