@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from nbconv.models import lenet, mobilenet, vgg
+from nbconv.models import densenet, lenet, mobilenet, resnet, vgg
 from nbconv.sequential import Sequential
 
 Builder = Callable[..., Sequential]
@@ -37,7 +37,19 @@ _MODELS: dict[str, _Entry] = {
     "vgg13_bn": _both(partial(vgg.vgg13, batch_norm=True)),
     "vgg16_bn": _both(partial(vgg.vgg16, batch_norm=True)),
     "vgg19_bn": _both(partial(vgg.vgg19, batch_norm=True)),
+    "resnet18": _both(resnet.resnet18),
+    "resnet34": _both(resnet.resnet34),
+    "resnet50": _both(resnet.resnet50),
+    "resnet101": _both(resnet.resnet101),
+    "resnet152": _both(resnet.resnet152),
+    "plain18": _both(resnet.plain18),
+    "plain34": _both(resnet.plain34),
+    "densenet121": _both(densenet.densenet121),
+    "densenet169": _both(densenet.densenet169),
+    "densenet201": _both(densenet.densenet201),
+    "densenet_cifar": _Entry(densenet.densenet_cifar, SMALL_IMAGE, densenet.densenet_cifar),
     "mobilenet_v1": _both(mobilenet.mobilenet_v1),
+    "mobilenet_v2": _both(mobilenet.mobilenet_v2),
 }
 
 
