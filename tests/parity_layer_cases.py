@@ -2,12 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from parity_table import Call, Rng, call, case
 
 from nbconv_kernels import reference
 
 SHAPES = ((3, 4), (2, 3, 5, 4), (7,), (), (0, 3), (2, 3, 4, 5, 2), (3, 33, 20, 20), (1, 1))
+
+
+# Transposed convolution: input shape, weight shape, keyword arguments.
+TRANSPOSED: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "one pixel, one channel": ((1, 1, 1, 1), (1, 1, 1, 1), {}),
+    "doubling": ((2, 12, 5, 6), (12, 7, 2, 2), {"stride": 2}),
+    "doubling, smoothly": ((2, 17, 5, 4), (17, 33, 4, 4), {"stride": 2, "padding": 1}),
+    "to an image": ((2, 16, 9, 8), (16, 3, 5, 5), {"stride": 2, "padding": 2, "output_padding": 1}),
+    "3x3": ((2, 33, 9, 7), (33, 20, 3, 3), {"padding": 1}),
+    "3x3, many tiles": ((4, 40, 20, 20), (40, 16, 3, 3), {"padding": 1}),
+    "gaps": ((1, 5, 3, 4), (5, 6, 2, 2), {"stride": (3, 4), "output_padding": (2, 1)}),
+    "output padding beyond the stride": ((1, 9, 4, 5), (9, 20, 2, 3), {"dilation": 3, "output_padding": 2}),
+    "beyond it, few channels": ((2, 9, 4, 5), (9, 2, 2, 3), {"dilation": (3, 2), "output_padding": 1}),
+    "beyond it, depthwise": (
+        (1, 6, 4, 5),
+        (6, 1, 3, 3),
+        {"dilation": (3, 2), "output_padding": (2, 1), "groups": 6},
+    ),
+    "padded unevenly": ((2, 3, 6, 5), (3, 4, 3, 3), {"stride": 2, "padding": ((0, 2), (1, 0))}),
+    "padding beyond the kernel": ((1, 2, 6, 6), (2, 3, 2, 2), {"padding": 3, "stride": 2}),
+    "groups": ((2, 6, 4, 5), (6, 4, 3, 3), {"groups": 2, "stride": 2}),
+    "depthwise": ((2, 40, 5, 4), (40, 1, 4, 4), {"groups": 40, "stride": 2, "padding": 1}),
+    "empty batch": ((0, 3, 5, 5), (3, 4, 3, 3), {"stride": 2}),
+}
+
+
+def _transposed_convolutions() -> None:
+    for number, (name, (x_shape, w_shape, kwargs)) in enumerate(TRANSPOSED.items()):
+        groups = kwargs.get("groups", 1)
+        y_shape = reference.conv_transpose2d(np.zeros(x_shape), np.zeros(w_shape), **kwargs).shape
+        taps, out = w_shape[2] * w_shape[3], w_shape[1] * groups
+
+        def forward(rng: Rng, x=x_shape, w=w_shape, kwargs=kwargs, bias=out * (number % 2)) -> Call:
+            return call(
+                rng.normal(size=x), rng.normal(size=w), rng.normal(size=bias) if bias else None, **kwargs
+            )
+
+        def backward_input(rng: Rng, x=x_shape, w=w_shape, y=y_shape, kwargs=kwargs) -> Call:
+            return call(rng.normal(size=y), rng.normal(size=w), x, **kwargs)
+
+        def backward_weight(rng: Rng, x=x_shape, w=w_shape, y=y_shape, kwargs=kwargs) -> Call:
+            return call(rng.normal(size=y), rng.normal(size=x), w, **kwargs)
+
+        pixels = max(1, x_shape[0] * x_shape[2] * x_shape[3])
+        case("conv_transpose2d", name, forward, w_shape[0] // groups * taps)
+        case("conv_transpose2d_backward_input", name, backward_input, w_shape[1] * taps)
+        case("conv_transpose2d_backward_weight", name, backward_weight, pixels)
 
 
 def _activations() -> None:
@@ -63,5 +112,5 @@ def _activations() -> None:
 
 def fill() -> None:
     """Put the rows into the table."""
-    for rows in (_activations,):
+    for rows in (_transposed_convolutions, _activations):
         rows()

@@ -88,7 +88,9 @@ def assert_close(actual, expected, dtype, terms):
 def assert_laid_out(op, result):
     """Activations are channels-last; what has not four axes is C-contiguous, and so are weights."""
     for array in arrays_of(result):
-        view = array.transpose(0, 2, 3, 1) if array.ndim == 4 and op != "conv2d_backward_weight" else array
+        view = (
+            array.transpose(0, 2, 3, 1) if array.ndim == 4 and not op.endswith("backward_weight") else array
+        )
         assert view.flags.c_contiguous
 
 

@@ -212,6 +212,39 @@ def conv2d_geometry(
     )
 
 
+def conv_transpose2d_geometry(
+    input_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    output_padding: PairLike = 0,
+    groups: int = 1,
+    dilation: PairLike = 1,
+) -> Conv2dGeometry:
+    """The geometry of the convolution whose input gradient is the transposed convolution of (N, C, H, W).
+
+    The roles are that convolution's: its ``input_shape`` is the transposed convolution's output, its
+    ``output_shape`` what goes in. With weights (C, out / groups, kh, kw), along one axis,
+
+        output = (size - 1) * stride - pad_before - pad_after + span + output_padding
+
+    ``output_padding`` tells apart the sizes that a stride rounds down to the same one; it is smaller than the
+    stride or the dilation.
+
+    Raises:
+        ValueError: if the shapes and arguments do not go together, saying what came and what was needed.
+    """
+    return _conv_transpose2d_geometry(
+        tuple(input_shape),
+        tuple(weight_shape),
+        _hashable(stride),
+        _hashable(padding),
+        _hashable(output_padding),
+        groups,
+        _hashable(dilation),
+    )
+
+
 def pool2d_geometry(
     input_shape: Sequence[int],
     kernel_size: PairLike,
@@ -277,12 +310,7 @@ def _conv2d_geometry(
 ) -> Conv2dGeometry:
     n, c, h, w = nchw(input_shape)
     k, c_group, r, s = _shape4(weight_shape, "a weight", "(out, in / groups, kernel height, kernel width)")
-    try:
-        groups = _integer(groups)
-    except TypeError:
-        raise ValueError(f"groups must be an integer, got {groups!r}") from None
-    if groups < 1:
-        raise ValueError(f"groups must be positive, got {groups}")
+    groups = _group_count(groups)
     if k < 1:
         raise ValueError(f"a weight of shape {weight_shape} has no output channels")
     if c != c_group * groups:
@@ -295,6 +323,54 @@ def _conv2d_geometry(
     window = _window((h, w), (r, s), stride, padding, dilation, ceil_mode=False)
     (p, q), stride2, ((top, bottom), (left, right)), dilation2 = window
     return Conv2dGeometry(n, c, h, w, k, r, s, p, q, *stride2, top, bottom, left, right, *dilation2, groups)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _conv_transpose2d_geometry(
+    input_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    stride: PairLike,
+    padding: PaddingLike,
+    output_padding: PairLike,
+    groups: int,
+    dilation: PairLike,
+) -> Conv2dGeometry:
+    n, c, h, w = nchw(input_shape)
+    weight_layout = "(in, out / groups, kernel height, kernel width)"
+    k, c_group, r, s = _shape4(weight_shape, "a weight", weight_layout)
+    groups = _group_count(groups)
+    if c != k:
+        raise ValueError(f"expected {k} input channels, got {c} in an input of shape {input_shape}")
+    if k % groups:
+        raise ValueError(f"{k} input channels are not divisible by groups={groups}")
+    if isinstance(padding, str):
+        raise ValueError(f"padding of a transposed convolution must be integers, got {padding!r}")
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    surplus = pair(output_padding, "output_padding")
+    for name, value in (("stride", stride), ("dilation", dilation)):
+        _positive(name, value)
+    if any(not 0 <= more < max(steps) for more, *steps in zip(surplus, stride, dilation, strict=True)):
+        raise ValueError(
+            f"output_padding must not be negative and be smaller than stride or dilation: got "
+            f"output_padding={output_padding!r}, stride={stride}, dilation={dilation}"
+        )
+    sides = resolve_padding(padding, (r, s))
+    height, width = (
+        (size - 1) * step - sum(side) + span(kernel, gap) + more
+        for size, step, side, kernel, gap, more in zip(
+            (h, w), stride, sides, (r, s), dilation, surplus, strict=True
+        )
+    )
+    if min(height, width) < 1:
+        raise ValueError(
+            f"padding {padding!r} leaves nothing of the output: kernel of size {(r, s)} over an input of "
+            f"shape {input_shape} with stride {stride} gives {(height, width)}"
+        )
+    g = _conv2d_geometry(
+        (n, c_group * groups, height, width), weight_shape, stride, padding, dilation, groups
+    )
+    # A surplus as large as the stride holds more windows than there are inputs.
+    return g._replace(p=h, q=w)
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -363,6 +439,16 @@ def _shape4(shape: Sequence[int], what: str, layout: str) -> Shape:
     if first < 0 or min(second, third, fourth) < 1:
         raise ValueError(f"expected {what} of shape {layout} with positive sizes, got shape {tuple(shape)}")
     return first, second, third, fourth
+
+
+def _group_count(groups: int) -> int:
+    try:
+        groups = _integer(groups)
+    except TypeError:
+        raise ValueError(f"groups must be an integer, got {groups!r}") from None
+    if groups < 1:
+        raise ValueError(f"groups must be positive, got {groups}")
+    return groups
 
 
 def _positive(name: str, values: Pair) -> None:

@@ -40,6 +40,9 @@ from nbconv_kernels.reference.conv import (
     conv2d_backward_bias,
     conv2d_backward_input,
     conv2d_backward_weight,
+    conv_transpose2d,
+    conv_transpose2d_backward_input,
+    conv_transpose2d_backward_weight,
 )
 from nbconv_kernels.reference.dense import (
     dense,
@@ -109,6 +112,9 @@ __all__ = [
     "conv2d_backward_bias",
     "conv2d_backward_input",
     "conv2d_backward_weight",
+    "conv_transpose2d",
+    "conv_transpose2d_backward_input",
+    "conv_transpose2d_backward_weight",
     "cross_entropy",
     "dense",
     "dense_backward_bias",

@@ -6,6 +6,10 @@
 with zeros outside the input. With groups, output channel k sees only the input channels of its own group.
 Each function below adds up one kernel tap (r, s) at a time: for a fixed tap, convolution is a matrix product
 over channels.
+
+The transposed convolution is the input gradient of a convolution, taken for a layer of its own: every element
+of x spreads its products over a window of y. Its gradients are therefore that convolution and its weight
+gradient, with the roles of input and output exchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +18,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nbconv_kernels.geometry import Conv2dGeometry, PaddingLike, PairLike, conv2d_geometry
+from nbconv_kernels.geometry import (
+    Conv2dGeometry,
+    PaddingLike,
+    PairLike,
+    conv2d_geometry,
+    conv_transpose2d_geometry,
+)
 from nbconv_kernels.reference.memory import Array, check_float, check_rank, check_shape, laid_out, quiet
 from nbconv_kernels.reference.windows import pad, taps, unpad
 
@@ -40,15 +50,10 @@ def conv2d(
         ValueError: if shapes and arguments do not fit.
         TypeError: if the arrays are not all float32 or all float64.
     """
-    dtype = check_float("conv2d", x, weight, bias)
+    check_float("conv2d", x, weight, bias)
     g = conv2d_geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     check_shape("conv2d", "a bias", bias, (g.k,))
-    padded = pad(x, g)
-    y = np.zeros(g.output_shape, dtype)
-    for r, s, (rows, columns) in taps(g):
-        for inputs, outputs in _groups(g):
-            window = padded[:, inputs, rows, columns]
-            y[:, outputs] += np.einsum("ncpq,kc->nkpq", window, weight[outputs, :, r, s], optimize=True)
+    y = _forward(x, weight, g)
     if bias is not None:
         y += bias[:, None, None]
     return laid_out(y)
@@ -76,12 +81,7 @@ def conv2d_backward_input(
     check_float("conv2d_backward_input", dy, weight)
     g = conv2d_geometry(input_shape, weight.shape, stride, padding, dilation, groups)
     check_shape("conv2d_backward_input", "dy", dy, g.output_shape)
-    padded = pad(np.zeros(g.input_shape, dy.dtype), g)
-    for r, s, (rows, columns) in taps(g):
-        for inputs, outputs in _groups(g):
-            products = np.einsum("nkpq,kc->ncpq", dy[:, outputs], weight[outputs, :, r, s], optimize=True)
-            padded[:, inputs, rows, columns] += products
-    return laid_out(unpad(padded, g))
+    return laid_out(_backward_input(dy, weight, g))
 
 
 @quiet
@@ -106,13 +106,7 @@ def conv2d_backward_weight(
     check_float("conv2d_backward_weight", dy, x)
     g = conv2d_geometry(x.shape, weight_shape, stride, padding, dilation, groups)
     check_shape("conv2d_backward_weight", "dy", dy, g.output_shape)
-    padded = pad(x, g)
-    dweight = np.zeros(g.weight_shape, x.dtype)
-    for r, s, (rows, columns) in taps(g):
-        for inputs, outputs in _groups(g):
-            window = padded[:, inputs, rows, columns]
-            dweight[outputs, :, r, s] = np.einsum("nkpq,ncpq->kc", dy[:, outputs], window, optimize=True)
-    return dweight
+    return _backward_weight(dy, x, g)
 
 
 @quiet
@@ -121,6 +115,120 @@ def conv2d_backward_bias(dy: Array) -> Array:
     check_float("conv2d_backward_bias", dy)
     check_rank("conv2d_backward_bias", "dy", dy, "(N, C, P, Q)")
     return dy.sum(axis=(0, 2, 3))
+
+
+@quiet
+def conv_transpose2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    output_padding: PairLike = 0,
+    groups: int = 1,
+    dilation: PairLike = 1,
+) -> Array:
+    """The transposed convolution of x (N, C, H, W) with weight (C, out / groups, kh, kw), plus bias (out,).
+
+    ``padding`` rows and columns are taken off the output, ``output_padding`` are added at its end.
+
+    Returns:
+        (N, out, P, Q), channels-last.
+
+    Raises:
+        ValueError: if shapes and arguments do not fit.
+        TypeError: if the arrays are not all float32 or all float64.
+    """
+    check_float("conv_transpose2d", x, weight, bias)
+    g = conv_transpose2d_geometry(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
+    check_shape("conv_transpose2d", "a bias", bias, (g.c,))
+    y = _backward_input(x, weight, g)
+    if bias is not None:
+        y += bias[:, None, None]
+    return laid_out(y)
+
+
+@quiet
+def conv_transpose2d_backward_input(
+    dy: Array,
+    weight: Array,
+    input_shape: tuple[int, int, int, int],
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    output_padding: PairLike = 0,
+    groups: int = 1,
+    dilation: PairLike = 1,
+) -> Array:
+    """The gradient of ``conv_transpose2d`` with respect to x: a convolution of dy.
+
+    Returns:
+        dx of ``input_shape``, channels-last.
+
+    Raises:
+        ValueError: if shapes and arguments do not fit.
+        TypeError: if the arrays are not all float32 or all float64.
+    """
+    check_float("conv_transpose2d_backward_input", dy, weight)
+    g = conv_transpose2d_geometry(
+        input_shape, weight.shape, stride, padding, output_padding, groups, dilation
+    )
+    check_shape("conv_transpose2d_backward_input", "dy", dy, g.input_shape)
+    return laid_out(_forward(dy, weight, g))
+
+
+@quiet
+def conv_transpose2d_backward_weight(
+    dy: Array,
+    x: Array,
+    weight_shape: tuple[int, int, int, int],
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    output_padding: PairLike = 0,
+    groups: int = 1,
+    dilation: PairLike = 1,
+) -> Array:
+    """The gradient of ``conv_transpose2d`` with respect to the weights.
+
+    Returns:
+        dweight of ``weight_shape``, C-contiguous.
+
+    Raises:
+        ValueError: if shapes and arguments do not fit.
+        TypeError: if the arrays are not all float32 or all float64.
+    """
+    check_float("conv_transpose2d_backward_weight", dy, x)
+    g = conv_transpose2d_geometry(x.shape, weight_shape, stride, padding, output_padding, groups, dilation)
+    check_shape("conv_transpose2d_backward_weight", "dy", dy, g.input_shape)
+    return _backward_weight(x, dy, g)
+
+
+def _forward(x: Array, weight: Array, g: Conv2dGeometry) -> Array:
+    padded = pad(x, g)
+    y = np.zeros(g.output_shape, x.dtype)
+    for r, s, (rows, columns) in taps(g):
+        for inputs, outputs in _groups(g):
+            window = padded[:, inputs, rows, columns]
+            y[:, outputs] += np.einsum("ncpq,kc->nkpq", window, weight[outputs, :, r, s], optimize=True)
+    return y
+
+
+def _backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
+    padded = pad(np.zeros(g.input_shape, dy.dtype), g)
+    for r, s, (rows, columns) in taps(g):
+        for inputs, outputs in _groups(g):
+            products = np.einsum("nkpq,kc->ncpq", dy[:, outputs], weight[outputs, :, r, s], optimize=True)
+            padded[:, inputs, rows, columns] += products
+    return unpad(padded, g)
+
+
+def _backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
+    padded = pad(x, g)
+    dweight = np.zeros(g.weight_shape, x.dtype)
+    for r, s, (rows, columns) in taps(g):
+        for inputs, outputs in _groups(g):
+            window = padded[:, inputs, rows, columns]
+            dweight[outputs, :, r, s] = np.einsum("nkpq,ncpq->kc", dy[:, outputs], window, optimize=True)
+    return dweight
 
 
 def _groups(g: Conv2dGeometry) -> Iterator[tuple[slice, slice]]:

@@ -3,20 +3,31 @@
 Depthwise convolutions have loops of their own (``depthwise``); every other one can be a matrix product that
 reads the pixels in place (``direct``, on top of ``implicit_gemm`` and ``weight_gradient``). For 3 x 3 kernels
 in float32, ``winograd`` is taken where it promises to be faster, unless the precision is set to "highest".
-Each of these modules offers ``forward``, ``backward_input`` and ``backward_weight``.
+Each of these modules offers ``forward``, ``backward_input`` and ``backward_weight``, between which the
+transposed convolution (``transpose``) exchanges the roles.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
-
-from nbconv_kernels.cpu.conv import depthwise, direct, winograd
+from nbconv_kernels.cpu.conv.choice import algorithm
+from nbconv_kernels.cpu.conv.transpose import (
+    conv_transpose2d,
+    conv_transpose2d_backward_input,
+    conv_transpose2d_backward_weight,
+)
 from nbconv_kernels.cpu.memory import Array, check_float, nhwc
 from nbconv_kernels.cpu.reduction import sum_over_pixels
 from nbconv_kernels.geometry import Conv2dGeometry, PaddingLike, PairLike, conv2d_geometry
-from nbconv_kernels.precision import get_precision
 
-__all__ = ["conv2d", "conv2d_backward_bias", "conv2d_backward_input", "conv2d_backward_weight"]
+__all__ = [
+    "conv2d",
+    "conv2d_backward_bias",
+    "conv2d_backward_input",
+    "conv2d_backward_weight",
+    "conv_transpose2d",
+    "conv_transpose2d_backward_input",
+    "conv_transpose2d_backward_weight",
+]
 
 
 def conv2d(
@@ -97,15 +108,6 @@ def conv2d_backward_bias(dy: Array) -> Array:
     if dy.ndim != 4:
         raise ValueError(f"conv2d_backward_bias: expected dy of shape (N, C, H, W), got {dy.shape}")
     return sum_over_pixels(nhwc(dy).reshape(-1, dy.shape[1]))
-
-
-def algorithm(geometry: Conv2dGeometry, itemsize: int, weight_gradient: bool = False) -> ModuleType:
-    """The module that computes this convolution: ``depthwise``, ``winograd`` or ``direct``."""
-    if depthwise.suits(geometry):
-        return depthwise
-    if itemsize == 4 and get_precision() != "highest" and winograd.pays(geometry, weight_gradient):
-        return winograd
-    return direct
 
 
 def _check_gradient(op: str, dy: Array, geometry: Conv2dGeometry) -> None:

@@ -1,0 +1,18 @@
+"""Which algorithm computes a convolution."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from nbconv_kernels.cpu.conv import depthwise, direct, winograd
+from nbconv_kernels.geometry import Conv2dGeometry
+from nbconv_kernels.precision import get_precision
+
+
+def algorithm(geometry: Conv2dGeometry, itemsize: int, weight_gradient: bool = False) -> ModuleType:
+    """The module that computes this convolution: ``depthwise``, ``winograd`` or ``direct``."""
+    if depthwise.suits(geometry):
+        return depthwise
+    if itemsize == 4 and get_precision() != "highest" and winograd.pays(geometry, weight_gradient):
+        return winograd
+    return direct
