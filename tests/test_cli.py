@@ -49,6 +49,18 @@ def test_train_reports_progress_and_accuracy(capsys):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_lenet5_reaches_its_accuracy(capsys):
+    accuracies = []
+    for seed in range(5):
+        _, out, _ = run(
+            capsys, "train", "--model", "lenet5", "--epochs", 30, "--seed", seed, "--quiet", "--json"
+        )
+        accuracies.append(last_json(out)["test_accuracy"])
+    assert np.median(accuracies) >= 0.975, accuracies
+
+
 def test_training_twice_gives_the_same_model(capsys, tmp_path):
     states = []
     for name in ("a.safetensors", "b.safetensors"):
