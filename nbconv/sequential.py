@@ -15,8 +15,8 @@ from nbconv.errors import LayerError, PlacedError
 from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
 from nbconv.layers.base import Layer, Traced
-from nbconv.layers.container import Container, Infer, infer_checked, join
 from nbconv.layers.dropout import Dropout
+from nbconv.layers.nested import Container, Infer, infer_checked, join
 from nbconv.typing import Array, Backprop, Shape
 
 

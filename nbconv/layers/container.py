@@ -9,57 +9,18 @@ are added up in place; as the gradient leaves a path, the path's activations are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
-from nbconv.errors import NonFiniteError, PlacedError
-from nbconv.inspect.finite import check_finite
 from nbconv.layers.activation import ReLU
 from nbconv.layers.base import Layer, Traced
+from nbconv.layers.nested import Container, Infer, at, join, no_backprop, pass_on, run_forward, take_next
 from nbconv.typing import Array, Backprop, Shape
-
-Infer = Callable[[Layer, Array], Array]
 
 # Only says what the default is: each Residual makes its own.
 _RELU = ReLU()
-
-
-class Container(Layer):
-    """Base of layers made of layers."""
-
-    def evaluate(self, x: Array, infer: Infer) -> Array:
-        """The output in evaluation mode, where ``infer(layer, x)`` gives that of an inner layer."""
-        raise NotImplementedError
-
-    def infer(self, x: Array) -> Array:
-        return self.evaluate(x, _infer)
-
-    def macs(self, input_shape: Shape) -> int:
-        return sum(step.macs for step in self.trace(input_shape))
-
-    def __repr__(self) -> str:
-        lines = []
-        for name, layer in self.children().items():
-            inner = repr(layer).replace("\n", "\n  ")
-            lines.append(f"  ({name}): {inner}\n")
-        return f"{type(self).__name__}(\n{''.join(lines)})" if lines else f"{type(self).__name__}()"
-
-    def _require_layer(self, layer: Any) -> Layer:
-        if not isinstance(layer, Layer):
-            hint = " (a class: are the brackets missing?)" if isinstance(layer, type) else ""
-            raise TypeError(f"a {type(self).__name__} holds layers, got {layer!r}{hint}")
-        return layer
-
-    def _follow(self, *layers: Layer) -> None:
-        """Bring the container and all inside to the backend and dtype of the first layer."""
-        for layer in layers:
-            self._require_layer(layer)
-        for layer in layers[:1]:
-            self.to(layer.backend, dtype=layer.dtype)
 
 
 class Residual(Container):
@@ -127,28 +88,28 @@ class Residual(Container):
         self.check(x)
         ops = self.ops
         with at("body"):
-            y, through_body = _forward(self.body, x, training, input_grad)
-        around: Backprop = _identity
+            y, through_body = run_forward(self.body, x, training, input_grad)
+        around: Backprop = pass_on
         other = x
         if self.shortcut is not None:
             with at("shortcut"):
-                other, around = _forward(self.shortcut, x, training, input_grad)
+                other, around = run_forward(self.shortcut, x, training, input_grad)
         y = self._sum(y, other)
-        after: Backprop = _identity
+        after: Backprop = pass_on
         if self._is_fused:
             after = _relu_backprop(ops, y)
         elif self.activation is not None:
             with at("activation"):
                 y, after = self.activation.forward(y, training)
         if not (input_grad or self.is_trainable):
-            return y, _nothing
+            return y, no_backprop
         pending = [around, through_body, after]
 
         def backprop(dy: Array) -> Array | None:
             # Popped, each closure and the activations in it are freed as soon as it has run.
-            gradient = _next(pending)(dy)
+            gradient = take_next(pending)(dy)
             assert gradient is not None
-            through, past = _next(pending)(gradient), _next(pending)(gradient)
+            through, past = take_next(pending)(gradient), take_next(pending)(gradient)
             if not input_grad:
                 return None
             assert through is not None
@@ -217,7 +178,7 @@ class Concat(Container):
         pending: list[Backprop] = []
         for name, branch in self.children().items():
             with at(name):
-                y, through_branch = _forward(branch, x, training, input_grad)
+                y, through_branch = run_forward(branch, x, training, input_grad)
             outputs.append(y)
             pending.append(through_branch)
         channels = [y.shape[1] for y in outputs]
@@ -227,7 +188,7 @@ class Concat(Container):
             pieces = _split(ops, dy, channels)
             total: Array | None = None
             while pieces:
-                dx = _next(pending)(pieces.pop())
+                dx = take_next(pending)(pieces.pop())
                 if dx is not None:
                     total = dx if total is None else _total(ops, total, dx, dy)
             return total
@@ -286,7 +247,7 @@ class DenseBlock(Container):
         wanted = input_grad
         for name, layer in self.children().items():
             with at(name):
-                y, through_layer = _forward(layer, x, training, wanted)
+                y, through_layer = run_forward(layer, x, training, wanted)
             wanted = wanted or layer.is_trainable
             if wanted:
                 pending.append((through_layer, [x.shape[1], y.shape[1]]))
@@ -317,62 +278,8 @@ class DenseBlock(Container):
         return shapes
 
 
-@contextmanager
-def at(position: str) -> Iterator[None]:
-    """Tell an error that comes out of an inner layer where in the container it is."""
-    try:
-        yield
-    except PlacedError as error:
-        error.add_position(position)
-        raise
-
-
-def join(outer: str, inner: str) -> str:
-    """The position of a layer inside a layer at ``outer``."""
-    return f"{outer}.{inner}" if outer else inner
-
-
-def infer_checked(layer: Layer, x: Array) -> Array:
-    """``layer.infer(x)``, but look for NaN and infinity behind every layer inside.
-
-    Raises:
-        NonFiniteError: if there are some, naming the layer.
-    """
-    y = layer.evaluate(x, infer_checked) if isinstance(layer, Container) else layer.infer(x)
-    try:
-        check_finite(layer.ops.to_numpy(y), "the output")
-    except NonFiniteError as error:
-        error.layer = type(layer).__name__
-        raise
-    return y
-
-
-def _infer(layer: Layer, x: Array) -> Array:
-    return layer.infer(x)
-
-
-def _forward(layer: Layer, x: Array, training: bool, input_grad: bool) -> tuple[Array, Backprop]:
-    """``layer.forward``, with a backward pass that does nothing where no gradient is wanted from it."""
-    y, backprop = layer.forward(x, training, input_grad=input_grad)
-    return y, backprop if input_grad or layer.is_trainable else _nothing
-
-
-def _nothing(dy: Array) -> Array | None:
-    return None
-
-
-def _identity(dy: Array) -> Array | None:
-    return dy
-
-
 def _relu_backprop(ops: ModuleType, y: Array) -> Backprop:
     return lambda dy: ops.relu_backward(dy, y)
-
-
-def _next(pending: list[Backprop]) -> Backprop:
-    if not pending:
-        raise RuntimeError("backprop can be called once; run forward again")
-    return pending.pop()
 
 
 def _total(ops: ModuleType, a: Array, b: Array, borrowed: Array) -> Array:
@@ -389,7 +296,7 @@ def _total(ops: ModuleType, a: Array, b: Array, borrowed: Array) -> Array:
 
 
 def _concatenate(ops: ModuleType, arrays: Sequence[Array]) -> Array:
-    y: Array = arrays[0] if len(arrays) == 1 else ops.channels_last(np.concatenate(arrays, axis=1))
+    y: Array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=1)
     return y
 
 
