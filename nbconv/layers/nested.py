@@ -102,7 +102,7 @@ def pass_on(dy: Array) -> Array | None:
 
 
 def take_next(pending: list[Backprop]) -> Backprop:
-    """The last one, taken out of the list so that it is freed, with the activations it holds, once it has run.
+    """The last one, taken out of the list so that it is freed, with the activations in it, once it has run.
 
     Raises:
         RuntimeError: if there is none left.
