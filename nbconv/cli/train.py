@@ -21,7 +21,14 @@ _RATES = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
     common.add_data(parser)
-    parser.add_argument("--model", choices=models.names(), default="lenet5", help="the network (%(default)s)")
+    names = models.names(small=True)
+    parser.add_argument(
+        "--model",
+        choices=names,
+        default="lenet5",
+        metavar="NAME",
+        help=f"the network (%(default)s): {', '.join(names)}",
+    )
     common.add_backend(parser)
     parser.add_argument(
         "--epochs", type=common.positive, default=30, help="passes over the images (%(default)s)"
@@ -56,7 +63,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     begin = time.perf_counter()
     _check_files(options)
-    model = models.get(options.model)(backend=options.backend, seed=options.seed)
+    model = models.get(options.model, small=True)(
+        num_classes=common.CLASSES[options.data], in_channels=1, backend=options.backend, seed=options.seed
+    )
     size = common.input_size(model, options.data)
     train, test = common.DATA_SETS[options.data](size)
     trainer = nb.Trainer(model, nb.CrossEntropyLoss(), _optimizer(model, options))
