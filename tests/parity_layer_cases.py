@@ -8,6 +8,7 @@ import numpy as np
 from parity_table import Call, Rng, call, case
 
 from nbconv_kernels import reference
+from nbconv_kernels.sampling import PAD_MODES
 
 SHAPES = ((3, 4), (2, 3, 5, 4), (7,), (), (0, 3), (2, 3, 4, 5, 2), (3, 33, 20, 20), (1, 1))
 
@@ -57,6 +58,65 @@ def _transposed_convolutions() -> None:
         case("conv_transpose2d", name, forward, w_shape[0] // groups * taps)
         case("conv_transpose2d_backward_input", name, backward_input, w_shape[1] * taps)
         case("conv_transpose2d_backward_weight", name, backward_weight, pixels)
+
+
+def _paddings() -> None:
+    for shape, padding in (
+        ((2, 3, 4, 5), 2),
+        ((1, 17, 6, 5), ((0, 3), (2, 1))),
+        ((3, 2, 3, 3), (1, 2)),
+        ((2, 5, 4, 4), 0),
+        ((4, 33, 18, 20), 1),
+        ((0, 3, 4, 5), 1),
+    ):
+        for mode in PAD_MODES:
+            name = f"{shape}, {padding}, {mode}"
+            value = 1.5 if mode == "constant" else 0.0
+            case(
+                "pad2d",
+                name,
+                lambda rng, s=shape, p=padding, mode=mode, v=value: call(rng.normal(size=s), p, mode, v),
+            )
+            y_shape = reference.pad2d(np.zeros(shape), padding, mode).shape
+            case(
+                "pad2d_backward",
+                name,
+                lambda rng, s=shape, y=y_shape, p=padding, mode=mode: call(rng.normal(size=y), s, p, mode),
+                9,
+            )
+
+
+def _resamplings() -> None:
+    for shape, size in (
+        ((2, 3, 3, 4), (6, 8)),
+        ((1, 17, 5, 4), (8, 10)),
+        ((2, 2, 7, 5), (3, 2)),
+        ((1, 5, 1, 3), (4, 3)),
+        ((1, 3, 9, 7), (1, 1)),
+        ((4, 33, 16, 9), (32, 18)),
+        ((0, 3, 4, 5), (8, 10)),
+    ):
+        for kwargs in (
+            {},
+            {"scale_factor": (1.7, 2.6)},
+            {"mode": "bilinear"},
+            {"mode": "bilinear", "scale_factor": 1.9},
+            {"mode": "bilinear", "align_corners": True},
+        ):
+            name = f"{shape} to {size}, " + ", ".join(f"{key} = {value}" for key, value in kwargs.items())
+            case(
+                "upsample2d",
+                name,
+                lambda rng, s=shape, size=size, kwargs=kwargs: call(rng.normal(size=s), size, **kwargs),
+            )
+            case(
+                "upsample2d_backward",
+                name,
+                lambda rng, s=shape, size=size, kwargs=kwargs: call(
+                    rng.normal(size=(*s[:2], *size)), s, **kwargs
+                ),
+                9,
+            )
 
 
 def _activations() -> None:
@@ -112,5 +172,5 @@ def _activations() -> None:
 
 def fill() -> None:
     """Put the rows into the table."""
-    for rows in (_transposed_convolutions, _activations):
+    for rows in (_transposed_convolutions, _paddings, _resamplings, _activations):
         rows()

@@ -77,6 +77,10 @@ from nbconv_kernels.reference.optim import (
     adam_step,
     sgd_step,
 )
+from nbconv_kernels.reference.pad import (
+    pad2d,
+    pad2d_backward,
+)
 from nbconv_kernels.reference.pool import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -84,6 +88,10 @@ from nbconv_kernels.reference.pool import (
     avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+)
+from nbconv_kernels.reference.resample import (
+    upsample2d,
+    upsample2d_backward,
 )
 from nbconv_kernels.reference.residual import (
     accumulate_relu,
@@ -137,6 +145,8 @@ __all__ = [
     "max_pool2d_backward",
     "mse_loss",
     "name",
+    "pad2d",
+    "pad2d_backward",
     "prelu",
     "prelu_backward",
     "relu",
@@ -158,4 +168,6 @@ __all__ = [
     "tanh_backward",
     "to_numpy",
     "unflatten",
+    "upsample2d",
+    "upsample2d_backward",
 ]
