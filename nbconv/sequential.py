@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Self, overload
 
 import numpy as np
@@ -14,9 +15,10 @@ from nbconv import serialization
 from nbconv.errors import LayerError, PlacedError
 from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
-from nbconv.layers.base import Layer, Traced
+from nbconv.layers.base import Layer, SpanFunction, SpanTrace, Traced
 from nbconv.layers.dropout import Dropout
-from nbconv.layers.nested import Container, Infer, infer_checked, join
+from nbconv.layers.nested import Container, Infer, connect, infer_checked, join
+from nbconv.layers.receptive import Span
 from nbconv.typing import Array, Backprop, Shape
 
 
@@ -153,6 +155,15 @@ class Sequential(Container):
         for (name, layer), shape in zip(self.children().items(), shapes, strict=False):
             yield from layer.trace(shape, join(position, name))
 
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        """The rows or columns of the input that those of the output depend on; None for all there are."""
+        return self._input_span(len(self.layers), span, axis)
+
+    def trace_back(self, back: SpanFunction, position: str = "") -> Iterator[SpanTrace]:
+        """The layers of :meth:`trace`, each with the way from its input back to the model's."""
+        for index, (name, layer) in enumerate(self.children().items()):
+            yield from layer.trace_back(connect(partial(self._input_span, index), back), join(position, name))
+
     def summary(self, input_shape: Shape) -> Summary:
         """A table of the layers' output shapes, parameters, multiply-adds and memory.
 
@@ -233,6 +244,13 @@ class Sequential(Container):
                 error.add_position(str(position))
                 raise
         return shapes
+
+    def _input_span(self, count: int, span: Span, axis: int) -> Span | None:
+        """The span of the input that one of the first ``count`` layers' output depends on."""
+        seen: Span | None = span
+        for layer in reversed(self.layers[:count]):
+            seen = None if seen is None else layer.input_span(seen, axis)
+        return seen
 
     def _adopt(self, layer: Any) -> Layer:
         return self._require_layer(layer).to(self.backend, dtype=self.dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from nbconv.layers.base import Layer
+from nbconv.layers.receptive import Span
 from nbconv.typing import Array, Backprop, Shape
 
 
@@ -117,3 +118,6 @@ class Softmax(Activation):
         if not -len(input_shape) <= self.dim < len(input_shape):
             raise self.error(f"an input of shape {input_shape} has no axis {self.dim}")
         return input_shape
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        return span if self.dim in (1, -3) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple, Self
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nbconv import backends
 from nbconv.errors import DTypeError, LayerError
 from nbconv.layers import state
+from nbconv.layers.receptive import Span
 from nbconv.parameter import Parameter
 from nbconv.typing import Array, Backprop, DType, Shape
 
@@ -33,6 +34,23 @@ class Traced(NamedTuple):
     input_shape: Shape
     output_shape: Shape
     macs: int = 0
+
+
+SpanFunction = Callable[[Span, int], Span | None]
+"""From rows (axis 0) or columns (axis 1) of one layer's input to those of another's."""
+
+
+class SpanTrace(NamedTuple):
+    """One layer of a model, and how to get from its input to the model's."""
+
+    position: str
+    layer: Layer
+    back: SpanFunction
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        """What of the model's input the layer's outputs ``span`` depend on; None for all there is."""
+        seen = self.layer.input_span(span, axis)
+        return None if seen is None else self.back(seen, axis)
 
 
 class Layer:
@@ -130,6 +148,29 @@ class Layer:
             LayerError: if some layer cannot take what reaches it.
         """
         yield Traced(position, self, input_shape, self.output_shape(input_shape), self.macs(input_shape))
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        """The rows (axis 0) or columns (axis 1) of the input that those of the output depend on.
+
+        Normalisation counts as if it looked at each element alone, as is usual.
+
+        Args:
+            span: the first and the last row of the output; the image's edges are not looked at.
+            axis: 0 or 1.
+
+        Returns:
+            The first and the last row of the input, which may lie outside the image; None for all there are.
+        """
+        return span
+
+    def trace_back(self, back: SpanFunction, position: str = "") -> Iterator[SpanTrace]:
+        """The layers of :meth:`trace`, each with the way from its input back to the model's.
+
+        Args:
+            back: takes a span of this layer's input to one of the model's.
+            position: of this layer in the model.
+        """
+        yield SpanTrace(position, self, back)
 
     def check(self, x: Array) -> None:
         """Raise LayerError or DTypeError unless ``x`` fits. A shape that has passed is not examined again."""

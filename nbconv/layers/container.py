@@ -10,13 +10,25 @@ are added up in place; as the gradient leaves a path, the path's activations are
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from types import ModuleType
 
 import numpy as np
 
 from nbconv.layers.activation import ReLU
-from nbconv.layers.base import Layer, Traced
-from nbconv.layers.nested import Container, Infer, at, join, no_backprop, pass_on, run_forward, take_next
+from nbconv.layers.base import Layer, SpanFunction, SpanTrace, Traced
+from nbconv.layers.nested import (
+    Container,
+    Infer,
+    at,
+    connect,
+    join,
+    no_backprop,
+    pass_on,
+    run_forward,
+    take_next,
+)
+from nbconv.layers.receptive import Span, hull
 from nbconv.typing import Array, Backprop, Shape
 
 # Only says what the default is: each Residual makes its own.
@@ -69,6 +81,16 @@ class Residual(Container):
             if path is not None:
                 yield from path.trace(input_shape, join(position, name))
         yield Traced(position, self, input_shape, output_shape)
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        paths = (self.body, self.shortcut)
+        return hull([span if path is None else path.input_span(span, axis) for path in paths])
+
+    def trace_back(self, back: SpanFunction, position: str = "") -> Iterator[SpanTrace]:
+        for name, path in (("body", self.body), ("shortcut", self.shortcut)):
+            if path is not None:
+                yield from path.trace_back(back, join(position, name))
+        yield SpanTrace(position, self, back)
 
     def evaluate(self, x: Array, infer: Infer) -> Array:
         self.check(x)
@@ -163,6 +185,14 @@ class Concat(Container):
             yield from branch.trace(input_shape, join(position, name))
         yield Traced(position, self, input_shape, output_shape)
 
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        return hull([branch.input_span(span, axis) for branch in self.branches])
+
+    def trace_back(self, back: SpanFunction, position: str = "") -> Iterator[SpanTrace]:
+        for name, branch in self.children().items():
+            yield from branch.trace_back(back, join(position, name))
+        yield SpanTrace(position, self, back)
+
     def evaluate(self, x: Array, infer: Infer) -> Array:
         self.check(x)
         outputs = []
@@ -232,6 +262,23 @@ class DenseBlock(Container):
         for (name, layer), shape in zip(self.children().items(), shapes, strict=False):
             yield from layer.trace(shape, join(position, name))
         yield Traced(position, self, shapes[0], shapes[-1])
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        return self._input_span(len(self.layers), span, axis)
+
+    def trace_back(self, back: SpanFunction, position: str = "") -> Iterator[SpanTrace]:
+        for index, (name, layer) in enumerate(self.children().items()):
+            way = connect(partial(self._input_span, index), back)
+            yield from layer.trace_back(way, join(position, name))
+        yield SpanTrace(position, self, back)
+
+    def _input_span(self, count: int, span: Span, axis: int) -> Span | None:
+        """The span of the input, of one of the first ``count`` layers' outputs and the input together."""
+        seen: Span | None = span
+        for layer in reversed(self.layers[:count]):
+            if seen is not None:
+                seen = hull([seen, layer.input_span(seen, axis)])
+        return seen
 
     def evaluate(self, x: Array, infer: Infer) -> Array:
         self.check(x)

@@ -10,6 +10,7 @@ import math
 from nbconv import initializers
 from nbconv.initializers import Initializer
 from nbconv.layers.base import Layer
+from nbconv.layers.receptive import Span, window_span
 from nbconv.layers.validate import positive_integer, positive_pair
 from nbconv.parameter import Parameter
 from nbconv.typing import Array, Backprop, Pair, Shape
@@ -81,6 +82,10 @@ class Conv2d(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return self._geometry(input_shape).output_shape
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        stride, sides, dilation, _ = self._window
+        return window_span(span, self.kernel_size[axis], stride[axis], sides[axis][0], dilation[axis])
 
     @property
     def output_is_free(self) -> bool:

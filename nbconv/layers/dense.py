@@ -10,6 +10,7 @@ import math
 from nbconv import initializers
 from nbconv.initializers import Initializer
 from nbconv.layers.base import Layer
+from nbconv.layers.receptive import Span
 from nbconv.layers.validate import positive_integer
 from nbconv.parameter import Parameter
 from nbconv.typing import Array, Backprop, Shape
@@ -54,6 +55,9 @@ class Dense(Layer):
                 f"in an input of shape {input_shape}"
             )
         return input_shape[0], self.out_features
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        return None
 
     @property
     def output_is_free(self) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 
 from nbconv.errors import NonFiniteError, PlacedError
 from nbconv.inspect.finite import check_finite
-from nbconv.layers.base import Layer
+from nbconv.layers.base import Layer, SpanFunction
+from nbconv.layers.receptive import Span
 from nbconv.typing import Array, Backprop, Shape
 
 Infer = Callable[[Layer, Array], Array]
@@ -64,6 +65,16 @@ def at(position: str) -> Iterator[None]:
 def join(outer: str, inner: str) -> str:
     """The position of a layer inside a layer at ``outer``."""
     return f"{outer}.{inner}" if outer else inner
+
+
+def connect(inner: SpanFunction, outer: SpanFunction) -> SpanFunction:
+    """The way back through ``inner``, then through ``outer``."""
+
+    def both(span: Span, axis: int) -> Span | None:
+        seen = inner(span, axis)
+        return None if seen is None else outer(seen, axis)
+
+    return both
 
 
 def infer_checked(layer: Layer, x: Array) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 
 from nbconv.layers.base import Layer
+from nbconv.layers.receptive import Span, window_span
 from nbconv.layers.validate import positive_pair
 from nbconv.typing import Array, Backprop, Pair, Shape
 from nbconv_kernels.geometry import adaptive_output_size, pair, pool2d_geometry
@@ -49,6 +50,10 @@ class MaxPool2d(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return _pooled_shape(self, input_shape, *self._window)
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        window = self.kernel_size, self.stride, self.padding, self.dilation
+        return window_span(span, *(value[axis] for value in window))
 
     def infer(self, x: Array) -> Array:
         self.check(x)
@@ -114,6 +119,9 @@ class AvgPool2d(Layer):
         kernel_size, stride, padding, ceil_mode = self._window[:4]
         return _pooled_shape(self, input_shape, kernel_size, stride, padding, (1, 1), ceil_mode)
 
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        return window_span(span, self.kernel_size[axis], self.stride[axis], self.padding[axis])
+
     def infer(self, x: Array) -> Array:
         self.check(x)
         y: Array = self.ops.avg_pool2d(x, *self._window)
@@ -150,6 +158,9 @@ class AdaptiveAvgPool2d(Layer):
             return *input_shape[:2], *adaptive_output_size(input_shape, self.output_size)
         except ValueError as error:
             raise self.error(str(error)) from None
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        return None
 
     def infer(self, x: Array) -> Array:
         self.check(x)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from nbconv.layers.base import Layer
+from nbconv.layers.receptive import Span
 from nbconv.typing import Array, Backprop, Shape
 
 
@@ -18,6 +19,9 @@ class Flatten(Layer):
         if len(input_shape) not in (2, 4):
             raise self.error(f"expected an input of shape (N, C, H, W) or (N, F), got {input_shape}")
         return input_shape[0], math.prod(input_shape[1:])
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        return None
 
     def infer(self, x: Array) -> Array:
         self.check(x)
