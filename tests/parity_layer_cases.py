@@ -119,6 +119,78 @@ def _resamplings() -> None:
             )
 
 
+def _channels() -> None:
+    for shape, pieces in (
+        ((3, 6), 2),
+        ((2, 6, 3, 2), 3),
+        ((2, 33, 4, 5), 11),
+        ((3, 5), 1),
+        ((4, 64, 20, 20), 2),
+        ((0, 4, 2, 2), 2),
+    ):
+        for ties in (False, True):
+
+            def data(rng: Rng, s=shape, ties=ties) -> np.ndarray:
+                return rng.integers(0, 3, s).astype(float) if ties else rng.normal(size=s)
+
+            name = f"{shape}, {pieces}" + ", ties" * ties
+            case("maxout", name, lambda rng, data=data, pieces=pieces: call(data(rng), pieces))
+
+            def backward(rng: Rng, data=data, pieces=pieces) -> Call:
+                y, which = reference.maxout(data(rng), pieces)
+                return call(rng.normal(size=y.shape), which, pieces)
+
+            case("maxout_backward", name, backward)
+    for shape, pool in (
+        ((2, 3, 6, 8), (2,)),
+        ((1, 40, 7, 7), (3, 1, 1)),
+        ((8, 17, 20, 22), (2,)),
+        ((0, 3, 4, 4), (2,)),
+    ):
+        for integer in (np.int32, np.int64, np.uint8):
+            if integer == np.uint8 and shape[2] * shape[3] > 255:
+                continue
+
+            def unpool(rng: Rng, s=shape, pool=pool, integer=integer) -> Call:
+                y, indices = reference.max_pool2d(rng.normal(size=s), *pool)
+                return call(y, indices.astype(integer), s)
+
+            def unpool_backward(rng: Rng, s=shape, pool=pool, integer=integer) -> Call:
+                _, indices = reference.max_pool2d(rng.normal(size=s), *pool)
+                return call(rng.normal(size=s), indices.astype(integer))
+
+            name = f"{shape}, pooled by {pool}, {integer.__name__}"
+            case("max_unpool2d", name, unpool)
+            case("max_unpool2d_backward", name, unpool_backward)
+    for rest in ((), (4, 5), (20, 22), (3,), (2, 0), (2, 3, 2)):
+        for n, channels in ((2, (3, 1, 4)), (1, (33,)), (3, (64, 12)), (2, (2, 0, 1)), (0, (3, 2))):
+            name = f"{channels} channels of ({n}, ..., {rest})"
+            shapes = [(n, c, *rest) for c in channels]
+            whole = (n, sum(channels), *rest)
+            case("concat", name, lambda rng, shapes=shapes: call([rng.normal(size=s) for s in shapes]))
+            case("split", name, lambda rng, s=whole, channels=channels: call(rng.normal(size=s), channels))
+            first = sum(channels[:-1])
+            case(
+                "take_channels",
+                name,
+                lambda rng, s=whole, first=first, c=channels[-1]: call(rng.normal(size=s), first, c),
+            )
+            case(
+                "accumulate_channels",
+                name,
+                lambda rng, s=whole, part=shapes[-1], first=first: call(
+                    rng.normal(size=part), rng.normal(size=s), first
+                ),
+            )
+    for shape in ((2, 3, 4, 5), (8, 40, 12, 11), (0, 3, 4, 4)):
+        for p, seed, offset in ((0.3, 1, 2), (0, 3, 4), (1, 5, 6), (0.5, 2**64 - 1, 2**63 + 1)):
+            case(
+                "dropout2d",
+                f"{shape}, p = {p}",
+                lambda rng, s=shape, p=p, seed=seed, offset=offset: call(rng.normal(size=s), p, seed, offset),
+            )
+
+
 def _activations() -> None:
     for shape in SHAPES:
         for op, extra in (
@@ -172,5 +244,5 @@ def _activations() -> None:
 
 def fill() -> None:
     """Put the rows into the table."""
-    for rows in (_transposed_convolutions, _paddings, _resamplings, _activations):
+    for rows in (_transposed_convolutions, _paddings, _resamplings, _channels, _activations):
         rows()

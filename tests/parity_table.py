@@ -40,8 +40,14 @@ class Case(NamedTuple):
 CASES: dict[str, dict[str, Case]] = {}
 
 # Ops that write to these of their arguments, which must be C-contiguous except where "any layout" is said.
-IN_PLACE = {"sgd_step": (0, 2), "adam_step": (0, 2, 3), "accumulate": (0,), "accumulate_relu": (0,)}
-IN_PLACE_ANY_LAYOUT = {"accumulate", "accumulate_relu"}
+IN_PLACE = {
+    "sgd_step": (0, 2),
+    "adam_step": (0, 2, 3),
+    "accumulate": (0,),
+    "accumulate_channels": (0,),
+    "accumulate_relu": (0,),
+}
+IN_PLACE_ANY_LAYOUT = {"accumulate", "accumulate_channels", "accumulate_relu"}
 
 
 def case(op: str, name: str, make: Callable[[Rng], Call], terms: int = 1) -> None:

@@ -21,7 +21,7 @@ FACTOR = 8
 def lay_out(array, layout):
     """A copy of ``array`` in another memory layout: the same shape and values."""
     if layout == "channels-last" and array.ndim == 4:
-        return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+        return np.array(array.transpose(0, 2, 3, 1), order="C").transpose(0, 3, 1, 2)
     if layout == "every other element" and array.ndim:
         wide = np.zeros([2 * size for size in array.shape], array.dtype)
         view = wide[tuple(slice(None, None, 2) for _ in array.shape)]

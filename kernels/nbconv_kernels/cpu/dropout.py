@@ -11,7 +11,8 @@ Elements are numbered as they lie in memory, (N, H, W, C) for 4-D arrays. No mas
 draws it again, on any number of threads.
 
 Limit: twenty 32-bit multiplications and about as many exclusive ors for four elements. 64 counters go through
-each round together, in vectors.
+each round together, in vectors. Dropout of whole channels draws by the channel's number, n * C + c, and is
+limited by memory bandwidth.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import empty_as, row_of, share, task_count
 
-__all__ = ["dropout"]
+__all__ = ["dropout", "dropout2d"]
 
 _WORD = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -101,4 +102,36 @@ def dropout(x: Array, p: float, seed: int, offset: int) -> Array:
     scale = dtype.type(1 / (1 - p) if p < 1 else 0)
     key = (np.uint64(seed), np.uint64(offset))
     _dropout(task_count(x.size), row_of(x), threshold, scale, *key, row_of(y), num_threads())
+    return y
+
+
+@kernel
+def _scale_channels_task(task, n_tasks, x, factors, y, pixels):
+    images, channels = factors.shape
+    for row in range(images * pixels * task // n_tasks, images * pixels * (task + 1) // n_tasks):
+        image = row // pixels
+        for c in range(channels):
+            y[row * channels + c] = x[row * channels + c] * factors[image, c]
+
+
+@kernel
+def _scale_channels(n_tasks, x, factors, y, pixels, n_threads):
+    parallel_for(_scale_channels_task, n_tasks, n_threads, (n_tasks, x, factors, y, pixels))
+
+
+def dropout2d(x: Array, p: float, seed: int, offset: int) -> Array:
+    """``dropout`` of whole channels of (N, C, H, W) (Tompson et al. 2015).
+
+    Raises:
+        TypeError: for a dtype other than float32 or float64.
+        ValueError: if ``x`` is not 4-D, p is not a probability, or seed or offset is not an unsigned 64-bit
+            number.
+    """
+    dtype = check_float("dropout2d", x)
+    if x.ndim != 4:
+        raise ValueError(f"dropout2d: expected an array of shape (N, C, H, W), got shape {x.shape}")
+    factors = dropout(np.ones(x.shape[:2], dtype), p, seed, offset)
+    y = empty_as(x)
+    pixels = x.shape[2] * x.shape[3]
+    _scale_channels(task_count(x.size), row_of(x), factors, row_of(y), pixels, num_threads())
     return y

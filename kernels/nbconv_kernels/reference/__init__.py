@@ -35,6 +35,12 @@ from nbconv_kernels.reference.activation import (
     tanh,
     tanh_backward,
 )
+from nbconv_kernels.reference.concat import (
+    accumulate_channels,
+    concat,
+    split,
+    take_channels,
+)
 from nbconv_kernels.reference.conv import (
     conv2d,
     conv2d_backward_bias,
@@ -53,6 +59,7 @@ from nbconv_kernels.reference.dense import (
 )
 from nbconv_kernels.reference.dropout import (
     dropout,
+    dropout2d,
 )
 from nbconv_kernels.reference.layout import (
     accumulate,
@@ -66,6 +73,10 @@ from nbconv_kernels.reference.layout import (
 from nbconv_kernels.reference.loss import (
     cross_entropy,
     mse_loss,
+)
+from nbconv_kernels.reference.maxout import (
+    maxout,
+    maxout_backward,
 )
 from nbconv_kernels.reference.norm import (
     batch_norm2d,
@@ -88,6 +99,8 @@ from nbconv_kernels.reference.pool import (
     avg_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
+    max_unpool2d,
+    max_unpool2d_backward,
 )
 from nbconv_kernels.reference.resample import (
     upsample2d,
@@ -102,6 +115,7 @@ name = "reference"
 
 __all__ = [
     "accumulate",
+    "accumulate_channels",
     "accumulate_relu",
     "adam_step",
     "adaptive_avg_pool2d",
@@ -116,6 +130,7 @@ __all__ = [
     "batch_norm2d_inference_backward",
     "batch_norm2d_statistics",
     "channels_last",
+    "concat",
     "conv2d",
     "conv2d_backward_bias",
     "conv2d_backward_input",
@@ -129,6 +144,7 @@ __all__ = [
     "dense_backward_input",
     "dense_backward_weight",
     "dropout",
+    "dropout2d",
     "elu",
     "elu_backward",
     "flatten",
@@ -143,6 +159,10 @@ __all__ = [
     "matmul",
     "max_pool2d",
     "max_pool2d_backward",
+    "max_unpool2d",
+    "max_unpool2d_backward",
+    "maxout",
+    "maxout_backward",
     "mse_loss",
     "name",
     "pad2d",
@@ -164,6 +184,8 @@ __all__ = [
     "softmax_backward",
     "softplus",
     "softplus_backward",
+    "split",
+    "take_channels",
     "tanh",
     "tanh_backward",
     "to_numpy",

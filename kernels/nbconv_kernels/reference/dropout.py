@@ -9,7 +9,8 @@ Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011) with
 
 i counts the elements in the order of the channels-last memory: (N, H, W, C) for four axes, row order for any
 other number. So every backend draws the same mask, in any order and on any number of threads, and the
-backward pass draws it again instead of storing it.
+backward pass draws it again instead of storing it. Dropout of whole channels counts these instead of
+elements: i = n * C + c.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from nbconv_kernels.reference.memory import Array, check_float, quiet
+from nbconv_kernels.reference.memory import Array, check_float, check_rank, laid_out, quiet
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
@@ -53,6 +54,24 @@ def dropout(x: Array, p: float, seed: int, offset: int) -> Array:
         n, c, h, w = x.shape
         return y.reshape(n, h, w, c).transpose(0, 3, 1, 2)
     return y.reshape(x.shape)
+
+
+@quiet
+def dropout2d(x: Array, p: float, seed: int, offset: int) -> Array:
+    """``dropout`` of whole channels of x (N, C, H, W) (Tompson et al. 2015).
+
+    Returns:
+        An array of x's shape, channels-last.
+
+    Raises:
+        ValueError: if x has not four axes, p is not a probability, or seed or offset is not an unsigned
+            64-bit number.
+        TypeError: if x is neither float32 nor float64.
+    """
+    dtype = check_float("dropout2d", x)
+    check_rank("dropout2d", "an input", x, "(N, C, H, W)")
+    factors = dropout(np.ones(x.shape[:2], dtype), p, seed, offset)
+    return laid_out(x * factors[:, :, None, None])
 
 
 def random_words(count: int, seed: int, offset: int) -> Array:

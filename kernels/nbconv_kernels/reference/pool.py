@@ -1,6 +1,7 @@
-"""Pooling over windows of each channel: maximum, average, and average to a given size, with their gradients.
+"""Pooling over windows of each channel, with gradients: maximum, average, and average to a given size.
 
 A window is cut where it leaves the input; padding is never a maximum, and an average counts it if asked to.
+Unpooling puts maxima back to where they were found.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from nbconv_kernels.geometry import (
     PaddingLike,
     PairLike,
     Pool2dGeometry,
+    Shape,
     adaptive_output_size,
     adaptive_window,
     nchw,
@@ -71,22 +73,50 @@ def max_pool2d_backward(dy: Array, indices: Array, input_shape: tuple[int, int, 
         TypeError: if dy is neither float32 nor float64, or the indices are not integers.
     """
     check_float("max_pool2d_backward", dy)
-    if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
-        got = getattr(indices, "dtype", type(indices).__name__)
-        raise TypeError(f"max_pool2d_backward: expected an array of integer indices, got {got}")
-    check_rank("max_pool2d_backward", "dy", dy, "(N, C, P, Q)")
-    check_shape("max_pool2d_backward", "indices", indices, dy.shape)
-    n, c, h, w = nchw(input_shape)
-    check_shape("max_pool2d_backward", "dy", dy, (n, c, *dy.shape[2:]))
-    if indices.size and (indices.min() < 0 or indices.max() >= h * w):
-        raise ValueError(
-            f"max_pool2d_backward: indices from {indices.min()} to {indices.max()} "
-            f"do not lie in an input of {h} x {w}"
-        )
+    n, c, h, w = _check_indices("max_pool2d_backward", dy, indices, input_shape, "dy")
     dx = np.zeros((n * c, h * w), dy.dtype)
     planes = np.arange(n * c).reshape(n, c, 1, 1)
     np.add.at(dx, (planes, indices), dy)
     return laid_out(dx.reshape(input_shape))
+
+
+def max_unpool2d(x: Array, indices: Array, output_shape: tuple[int, int, int, int]) -> Array:
+    """Put x (N, C, P, Q) at the ``indices`` of a maximum pooling's input, zeros elsewhere (Zeiler 2011).
+
+    Where several go to one place, the last of them in row order stays.
+
+    Returns:
+        (N, C, H, W) = ``output_shape``, channels-last.
+
+    Raises:
+        ValueError: if the shapes do not fit or an index lies outside the output.
+        TypeError: if x is neither float32 nor float64, or the indices are not integers.
+    """
+    check_float("max_unpool2d", x)
+    n, c, h, w = _check_indices("max_unpool2d", x, indices, output_shape, "x")
+    y = np.zeros((n, c, h * w), x.dtype)
+    for place in np.ndindex(x.shape):
+        y[place[0], place[1], indices[place]] = x[place]
+    return laid_out(y.reshape(output_shape))
+
+
+def max_unpool2d_backward(dy: Array, indices: Array) -> Array:
+    """The gradient of ``max_unpool2d``: each element of x gets the dy of its place.
+
+    Also where several went there and one stayed, as in PyTorch.
+
+    Returns:
+        dx of the indices' shape, channels-last.
+
+    Raises:
+        ValueError: if the shapes do not fit or an index lies outside of dy.
+        TypeError: if dy is neither float32 nor float64, or the indices are not integers.
+    """
+    check_float("max_unpool2d_backward", dy)
+    check_rank("max_unpool2d_backward", "dy", dy, "(N, C, H, W)")
+    n, c, h, w = _check_indices("max_unpool2d_backward", indices, indices, dy.shape, "indices")
+    planes = np.arange(n * c).reshape(n, c, 1, 1)
+    return laid_out(dy.reshape(n * c, h * w)[planes, indices])
 
 
 @quiet
@@ -199,6 +229,22 @@ def adaptive_avg_pool2d_backward(dy: Array, input_shape: tuple[int, int, int, in
             share = dy[:, :, i, j] / ((bottom - top) * (right - left))
             dx[:, :, top:bottom, left:right] += share[:, :, None, None]
     return laid_out(dx)
+
+
+def _check_indices(op: str, x: Array, indices: Array, image_shape: Shape, name: str) -> Shape:
+    """The image's (N, C, H, W); raise unless ``x`` and the places ``indices`` in it go with it."""
+    if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu":
+        got = getattr(indices, "dtype", type(indices).__name__)
+        raise TypeError(f"{op}: expected an array of integer indices, got {got}")
+    check_rank(op, name, x, "(N, C, P, Q)")
+    check_shape(op, "indices", indices, x.shape)
+    n, c, h, w = nchw(image_shape)
+    check_shape(op, name, x, (n, c, *x.shape[2:]))
+    if indices.size and (indices.min() < 0 or indices.max() >= h * w):
+        raise ValueError(
+            f"{op}: indices from {indices.min()} to {indices.max()} do not lie in an input of {h} x {w}"
+        )
+    return n, c, h, w
 
 
 def _divisors(

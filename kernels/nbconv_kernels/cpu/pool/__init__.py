@@ -8,7 +8,14 @@ from nbconv_kernels.cpu.pool.average import (
     avg_pool2d,
     avg_pool2d_backward,
 )
-from nbconv_kernels.cpu.pool.maximum import max_pool2d, max_pool2d_backward
+from nbconv_kernels.cpu.pool.maximum import (
+    max_pool2d,
+    max_pool2d_backward,
+)
+from nbconv_kernels.cpu.pool.unpool import (
+    max_unpool2d,
+    max_unpool2d_backward,
+)
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -17,4 +24,6 @@ __all__ = [
     "avg_pool2d_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "max_unpool2d",
+    "max_unpool2d_backward",
 ]
