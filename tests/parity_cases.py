@@ -257,6 +257,9 @@ LARGE = (3, 33, 20, 20)
 
 
 def _activations() -> None:
+    for op, axis in itertools.product(("softmax", "log_softmax"), (0, 1)):
+        far = lambda rng, axis=axis: call(1e5 + rng.integers(0, 40, (9, 11)) / 4, axis)  # noqa: E731
+        case(op, f"around 100000, axis {axis}", far, 9)
     for shape in SHAPES:
         for op, extra in (
             ("relu", {}),
@@ -352,6 +355,18 @@ def _losses() -> None:
         "all ignored",
         lambda rng: call(rng.normal(size=(3, 4)), np.full(3, -100, np.int32)),
     )
+    for classes, smoothing in itertools.product((3, 40), (0.0, 0.1)):
+        # Logits have few digits left for what they differ in, and the op may not lose any of these.
+        case(
+            "cross_entropy",
+            f"{classes} logits around 100000" + ", smoothed" * (smoothing > 0),
+            lambda rng, c=classes, smoothing=smoothing: call(
+                1e5 + rng.integers(0, 40, (30, c)) / 4,
+                rng.integers(0, c, 30),
+                label_smoothing=smoothing,
+                reduction="none",
+            ),
+        )
     for shape, reduction in itertools.product(
         ((3, 4), (2, 3, 4, 5), (0, 2), (), LARGE), ("mean", "sum", "none")
     ):

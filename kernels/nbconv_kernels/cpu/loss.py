@@ -8,9 +8,10 @@ With s the label smoothing and w the class weights: for a class label t, q = (1 
 w[c] everywhere, and the mean divides by the sum of w[t]; for class probabilities, q = w * ((1 - s) * target +
 s / C), and the mean divides by the number of samples.
 
-Memory is one row of classes for each sample or pixel, which stays in the first cache from its maximum to its
-gradient. Losses of rows are summed in float64. Limit: the exponentials, about 20 vector multiply-adds a
-logit; for a squared error, memory bandwidth.
+Memory is one row of classes for each sample or pixel. As many rows as stay in the first cache together go all
+the way from their maxima to their gradients before the next ones come. Losses are summed in float64.
+
+Limit: the exponentials, about 20 vector multiply-adds a logit; for a squared error, memory bandwidth.
 """
 
 from __future__ import annotations
@@ -19,77 +20,86 @@ from math import log, nan, prod
 
 import numpy as np
 
-from nbconv_kernels.cpu.activation.softmax import exponentials
+from nbconv_kernels.cpu.activation.softmax import exponentials, rows_at_once
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, nhwc
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, share, task_count
+from nbconv_kernels.cpu.vector import fill, lanes, load, minus, store, times
 
 __all__ = ["cross_entropy", "mse_loss"]
 
 
 @kernel
 def _labels_task(  # type: ignore[no-untyped-def]
-    task, n_tasks, x, labels, weight, ignore_index, smoothing, scale, losses, dx
+    task, n_tasks, step, x, labels, weight, mass, ignore_index, smoothing, scale, losses, dx
 ):
-    rows, classes = x.shape
+    rows, classes = labels.size, weight.size
+    maxima, sums = np.empty(step, x.dtype), np.empty(step, x.dtype)
     everywhere = smoothing / classes
-    smoothed_mass = everywhere * weight.sum()
-    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
-        values, gradient, label = x[row], dx[row], labels[row]
-        if label == ignore_index:
-            losses[row] = 0
-            for c in range(classes):
-                gradient[c] = 0
-            continue
-        largest, total = exponentials(values, gradient)
-        log_total = log(total)
-        own = (1 - smoothing) * weight[label]
-        loss = own * (log_total - (values[label] - largest))
-        if smoothing > 0:  # otherwise the other classes stay out of it: a logit of -inf there costs nothing
-            for c in range(classes):
-                loss += everywhere * weight[c] * (log_total - (values[c] - largest))
-        losses[row] = loss
-        factor = (own + smoothed_mass) * scale / total
-        for c in range(classes):
-            gradient[c] = gradient[c] * factor - everywhere * scale * weight[c]
-        gradient[label] -= own * scale
+    spread = fill(x, x.dtype.type(everywhere * scale))
+    end = rows * (task + 1) // n_tasks
+    for first in range(rows * task // n_tasks, end, step):
+        last = min(end, first + step)
+        exponentials(x, dx, first, last, classes, maxima, sums)
+        for row in range(first, last):
+            start, label = row * classes, labels[row]
+            ignored = label == ignore_index
+            own = 0.0 if ignored else (1 - smoothing) * weight[label]
+            log_sum, maximum = log(sums[row - first]), maxima[row - first]
+            # minus() is never reassociated: log_sum + maximum would lose the logarithm's digits.
+            loss = 0.0 if ignored else own * minus(log_sum, minus(x[start + label], maximum))
+            if smoothing > 0 and not ignored:  # without smoothing a logit of -inf elsewhere costs nothing
+                for c in range(classes):
+                    loss += everywhere * weight[c] * minus(log_sum, minus(x[start + c], maximum))
+            losses[row] = loss
+            factor = fill(x, x.dtype.type((own + everywhere * mass) * scale / sums[row - first]))
+            for c in range(0, classes, lanes(x)):
+                p, q = load(dx, start + c, classes - c), times(load(weight, c, classes - c), spread)
+                gradient = fill(x, x.dtype.type(0)) if ignored else minus(times(p, factor), q)
+                store(dx, start + c, gradient, classes - c)
+            if not ignored:
+                dx[start + label] -= own * scale
 
 
 @kernel
 def _labels(  # type: ignore[no-untyped-def]
-    n_tasks, x, labels, weight, ignore_index, smoothing, scale, losses, dx, n_threads
+    n_tasks, step, x, labels, weight, mass, ignore_index, smoothing, scale, losses, dx, n_threads
 ):
-    arguments = (n_tasks, x, labels, weight, ignore_index, smoothing, scale, losses, dx)
+    arguments = (n_tasks, step, x, labels, weight, mass, ignore_index, smoothing, scale, losses, dx)
     parallel_for(_labels_task, n_tasks, n_threads, arguments)
 
 
 @kernel
 def _probabilities_task(  # type: ignore[no-untyped-def]
-    task, n_tasks, x, targets, weight, smoothing, scale, losses, dx
+    task, n_tasks, step, x, targets, weight, smoothing, scale, losses, dx
 ):
-    rows, classes = x.shape
+    rows, classes = losses.size, weight.size
+    maxima, sums = np.empty(step, x.dtype), np.empty(step, x.dtype)
     everywhere = smoothing / classes
-    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
-        values, target, gradient = x[row], targets[row], dx[row]
-        largest, total = exponentials(values, gradient)
-        log_total = log(total)
-        loss, mass = 0.0, 0.0
-        for c in range(classes):
-            q = ((1 - smoothing) * target[c] + everywhere) * weight[c]
-            loss += q * (log_total - (values[c] - largest))
-            mass += q
-        losses[row] = loss
-        factor = mass * scale / total
-        for c in range(classes):
-            q = ((1 - smoothing) * target[c] + everywhere) * weight[c]
-            gradient[c] = gradient[c] * factor - q * scale
+    end = rows * (task + 1) // n_tasks
+    for first in range(rows * task // n_tasks, end, step):
+        last = min(end, first + step)
+        exponentials(x, dx, first, last, classes, maxima, sums)
+        for row in range(first, last):
+            start = row * classes
+            log_sum, maximum = log(sums[row - first]), maxima[row - first]
+            loss, mass = 0.0, 0.0
+            for c in range(classes):
+                q = ((1 - smoothing) * targets[start + c] + everywhere) * weight[c]
+                loss += q * minus(log_sum, minus(x[start + c], maximum))
+                mass += q
+            losses[row] = loss
+            factor = mass * scale / sums[row - first]
+            for c in range(classes):
+                q = ((1 - smoothing) * targets[start + c] + everywhere) * weight[c]
+                dx[start + c] = dx[start + c] * factor - q * scale
 
 
 @kernel
 def _probabilities(  # type: ignore[no-untyped-def]
-    n_tasks, x, targets, weight, smoothing, scale, losses, dx, n_threads
+    n_tasks, step, x, targets, weight, smoothing, scale, losses, dx, n_threads
 ):
-    arguments = (n_tasks, x, targets, weight, smoothing, scale, losses, dx)
+    arguments = (n_tasks, step, x, targets, weight, smoothing, scale, losses, dx)
     parallel_for(_probabilities_task, n_tasks, n_threads, arguments)
 
 
@@ -128,22 +138,23 @@ def cross_entropy(
     classes = logits.shape[1]
     if weight is not None and weight.shape != (classes,):
         raise ValueError(f"cross_entropy: expected a weight of shape ({classes},), got {weight.shape}")
-    weights = np.ones(classes) if weight is None else weight.astype(np.float64)
+    weights = np.ones(classes, dtype) if weight is None else np.ascontiguousarray(weight)
     shape = logits.shape[:1] + logits.shape[2:]
     dlogits, losses = empty_as(logits), np.empty(shape)
-    x, dx = (row_of(array).reshape(-1, classes) for array in (logits, dlogits))
-    settings = float(label_smoothing)
+    x, dx = row_of(logits), row_of(dlogits)
+    n_tasks, step, smoothing = task_count(x.size), rows_at_once(classes), float(label_smoothing)
     if targets.dtype.kind == "f":
-        rows = _probability_rows(logits, targets, ignore_index)
-        divisor = counted = len(x)
+        rows = _probability_row(logits, targets, ignore_index)
+        divisor = counted = losses.size
         scale = _scale(divisor, counted, reduction)
-        arguments = (x, rows, weights, settings, scale, losses.reshape(-1), dx)
-        _probabilities(task_count(x.size), *arguments, num_threads())
+        out = (losses.reshape(-1), dx)
+        _probabilities(n_tasks, step, x, rows, weights, smoothing, scale, *out, num_threads())
     else:
         labels, divisor, counted = _checked_labels(logits, targets, weights, ignore_index)
         scale = _scale(divisor, counted, reduction)
-        arguments = (x, labels, weights, ignore_index, settings, scale, losses.reshape(-1), dx)
-        _labels(task_count(x.size), *arguments, num_threads())
+        mass = float(weights.sum(dtype=np.float64))
+        settings = (weights, mass, int(ignore_index), smoothing, scale)
+        _labels(n_tasks, step, x, labels, *settings, losses.reshape(-1), dx, num_threads())
     if reduction == "none":
         return losses.astype(dtype), dlogits
     total = float(losses.sum())
@@ -180,11 +191,11 @@ def _checked_labels(
             f"cross_entropy: label {targets[tuple(place)]} at targets{place} is out of range for "
             f"{classes} classes (and is not ignore_index={ignore_index})"
         )
-    return labels, float(weights[counted].sum()), counted.size
+    return labels, float(weights[counted].sum(dtype=np.float64)), counted.size
 
 
-def _probability_rows(logits: Array, targets: Array, ignore_index: int) -> Array:
-    """The class probabilities, a row for each sample or pixel, in the logits' dtype."""
+def _probability_row(logits: Array, targets: Array, ignore_index: int) -> Array:
+    """The class probabilities as ``row_of`` has the logits, in their dtype."""
     if targets.shape != logits.shape:
         raise ValueError(
             f"cross_entropy: expected class probabilities (or integer labels) of shape {logits.shape}, "
@@ -195,7 +206,7 @@ def _probability_rows(logits: Array, targets: Array, ignore_index: int) -> Array
             f"cross_entropy: ignore_index={ignore_index} goes with integer labels, not probabilities"
         )
     rows = nhwc(targets) if targets.ndim == 4 else targets
-    return np.ascontiguousarray(rows, logits.dtype).reshape(-1, logits.shape[1])
+    return np.ascontiguousarray(rows, logits.dtype).reshape(-1)
 
 
 @kernel

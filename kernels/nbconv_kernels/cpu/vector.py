@@ -22,7 +22,7 @@ from nbconv_kernels.cpu.simd import SIMD
 
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
-_FLAGS = ("contract", "reassoc", "nsz")
+_FLAGS = ("contract", "nsz")  # no reassociation: the order is spelt out
 # AVX-512 masks an access at no cost. Elsewhere a mask is slow, or many branches: full vectors go without.
 _MASKS_ARE_FREE = SIMD.name == "avx512"
 
@@ -91,17 +91,23 @@ def lanes(typing_context: Any, array: Any) -> Any:
     return types.intp(array), lambda context, builder, signature, values: ir.Constant(_INT64, count)
 
 
-def _loaded(context: Any, builder: Any, array_type: Any, values: list[Any], lanes: int) -> Any:
-    """``lanes`` elements of an array from a place on, of which so many exist: ``values`` are these three."""
+def _loaded(
+    context: Any, builder: Any, array_type: Any, values: list[Any], lanes: int, default: Any = None
+) -> Any:
+    """``lanes`` elements of an array from a place on, of which so many exist: ``values`` are these three.
+
+    The others are ``default``, zero if there is none.
+    """
     vector = ir.VectorType(_ELEMENT[array_type.dtype], lanes)
     align = array_type.dtype.bitwidth // 8
     pointer = _place(context, builder, array_type, values[0], values[1], vector)
+    others = ir.Constant(vector, None) if default is None else _splat(builder, default, lanes)
 
     def masked() -> Any:
         mask = _existing(builder, values[2], lanes)
         parameters = [vector.as_pointer(), _INT32, mask.type, vector]
         function = _memory_intrinsic(builder, "load", vector, vector, parameters)
-        return builder.call(function, [pointer, ir.Constant(_INT32, align), mask, ir.Constant(vector, None)])
+        return builder.call(function, [pointer, ir.Constant(_INT32, align), mask, others])
 
     if _MASKS_ARE_FREE:
         return masked()
@@ -130,6 +136,17 @@ def load(typing_context: Any, array: Any, at: Any, count: Any) -> Any:
 
 
 @intrinsic
+def load_or(typing_context: Any, array: Any, at: Any, count: Any, other: Any) -> Any:
+    """As ``load``, but the lanes that do not exist are ``other``."""
+    result = Vector(array.dtype, SIMD.lanes(array.dtype.bitwidth // 8))
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _loaded(context, builder, signature.args[0], values[:3], result.lanes, values[3])
+
+    return result(array, types.intp, types.intp, array.dtype), codegen
+
+
+@intrinsic
 def load_double(typing_context: Any, array: Any, at: Any, count: Any) -> Any:
     """As ``load``, but as many elements as a vector of float64 has, converted to that."""
     result = Vector(types.float64, SIMD.lanes(8))
@@ -142,31 +159,101 @@ def load_double(typing_context: Any, array: Any, at: Any, count: Any) -> Any:
 
 
 @intrinsic
+def load_places(typing_context: Any, places: Any, at: Any, count: Any, default: Any, like: Any) -> Any:
+    """As ``load`` from int32, in as many lanes as ``like`` has; those that do not exist are ``default``."""
+    result = Vector(types.int32, SIMD.lanes(like.dtype.bitwidth // 8))
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        other = builder.trunc(values[3], _INT32)
+        return _loaded(context, builder, signature.args[0], values[:3], result.lanes, other)
+
+    return result(places, types.intp, types.intp, types.intp, like), codegen
+
+
+def _stored(context: Any, builder: Any, array_type: Any, values: list[Any]) -> None:
+    """Write to an array from a place on a vector's first lanes, so many: ``values`` are these four."""
+    kind = values[2].type
+    align = array_type.dtype.bitwidth // 8
+    pointer = _place(context, builder, array_type, values[0], values[1], kind)
+
+    def masked() -> None:
+        mask = _existing(builder, values[3], kind.count)
+        parameters = [kind, kind.as_pointer(), _INT32, mask.type]
+        function = _memory_intrinsic(builder, "store", kind, ir.VoidType(), parameters)
+        builder.call(function, [values[2], pointer, ir.Constant(_INT32, align), mask])
+
+    if _MASKS_ARE_FREE:
+        masked()
+        return
+    with builder.if_else(_whole(builder, values[3], kind.count)) as (whole, part):
+        with whole:
+            builder.store(values[2], pointer, align=align)
+        with part:
+            masked()
+
+
+@intrinsic
 def store(typing_context: Any, array: Any, at: Any, vector: Any, count: Any) -> Any:
     """Write the first ``count`` lanes to element ``at`` and following of a contiguous 1-D array."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        kind = _llvm_type(vector)
-        align = vector.dtype.bitwidth // 8
-        pointer = _place(context, builder, signature.args[0], values[0], values[1], kind)
-
-        def masked() -> None:
-            mask = _existing(builder, values[3], vector.lanes)
-            parameters = [kind, kind.as_pointer(), _INT32, mask.type]
-            function = _memory_intrinsic(builder, "store", kind, ir.VoidType(), parameters)
-            builder.call(function, [values[2], pointer, ir.Constant(_INT32, align), mask])
-
-        if _MASKS_ARE_FREE:
-            masked()
-        else:
-            with builder.if_else(_whole(builder, values[3], vector.lanes)) as (whole, part):
-                with whole:
-                    builder.store(values[2], pointer, align=align)
-                with part:
-                    masked()
+        _stored(context, builder, signature.args[0], values)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector, types.intp), codegen
+
+
+@intrinsic
+def transpose_square(
+    typing_context: Any,
+    source: Any,
+    source_at: Any,
+    source_stride: Any,
+    out: Any,
+    out_at: Any,
+    out_stride: Any,
+    rows: Any,
+    columns: Any,
+) -> Any:
+    """Write the transpose of a matrix of at most as many rows and columns as a vector has lanes.
+
+    Places are those of the first elements, strides those of rows. Each of log2(lanes) rounds interleaves
+    pairs of rows, so that 16 x 16 elements take 64 shuffles.
+    """
+    i = types.intp
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        source, source_at, source_stride, out, out_at, out_stride, rows, columns = values
+        lanes = SIMD.lanes(signature.args[0].dtype.bitwidth // 8)
+        number = [ir.Constant(_INT64, lane) for lane in range(lanes)]
+        zero = number[0]
+
+        def place(start: Any, stride: Any, row: int) -> Any:
+            return builder.add(start, builder.mul(stride, number[row]))
+
+        def present(row: int, count: Any, width: Any) -> Any:
+            return builder.select(builder.icmp_signed("<", number[row], count), width, zero)
+
+        vectors = []
+        for row in range(lanes):
+            at = (source, place(source_at, source_stride, row), present(row, rows, columns))
+            vectors.append(_loaded(context, builder, signature.args[0], at, lanes))
+        low = [lane // 2 + lanes * (lane % 2) for lane in range(lanes)]
+        half = lanes // 2
+        for _ in range(lanes.bit_length() - 1):
+            vectors = [
+                builder.shuffle_vector(
+                    vectors[r], vectors[r + half], ir.Constant(ir.VectorType(_INT32, lanes), order)
+                )
+                for r in range(half)
+                for order in (low, [place + half for place in low])
+            ]
+        for row in range(lanes):
+            at = (out, place(out_at, out_stride, row), vectors[row], present(row, columns, rows))
+            _stored(context, builder, signature.args[3], at)
+        return context.get_dummy_value()
+
+    return types.void(source, i, i, out, i, i, i, i), codegen
 
 
 @intrinsic
@@ -190,7 +277,7 @@ def plus(typing_context: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def minus(typing_context: Any, a: Any, b: Any) -> Any:
-    """``a - b``, lane by lane."""
+    """``a - b``, of vectors lane by lane or of numbers. Never reassociated: (a - b) - c stays that."""
     return a(a, b), lambda context, builder, signature, values: builder.fsub(*values, flags=_FLAGS)
 
 
@@ -198,6 +285,51 @@ def minus(typing_context: Any, a: Any, b: Any) -> Any:
 def times(typing_context: Any, a: Any, b: Any) -> Any:
     """``a * b``, lane by lane."""
     return a(a, b), lambda context, builder, signature, values: builder.fmul(*values, flags=_FLAGS)
+
+
+@intrinsic
+def larger(typing_context: Any, a: Any, b: Any) -> Any:
+    """The larger of ``a`` and ``b``, lane by lane, and ``b`` if one is not a number."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *values), *values)
+
+    return a(a, b), codegen
+
+
+def _halved(builder: Any, vector: Any, combine: Any) -> Any:
+    """All lanes combined: the upper half with the lower one, and again with what is left, down to one."""
+    lanes = vector.type.count
+    undefined = ir.Constant(vector.type, ir.Undefined)
+    while lanes > 1:
+        lanes //= 2
+        order = [(i + lanes) % vector.type.count for i in range(vector.type.count)]
+        places = ir.Constant(ir.VectorType(_INT32, vector.type.count), order)
+        vector = combine(vector, builder.shuffle_vector(vector, undefined, places))
+    return builder.extract_element(vector, ir.Constant(_INT32, 0))
+
+
+@intrinsic
+def largest(typing_context: Any, vector: Any) -> Any:
+    """The largest number in a vector; any of its numbers if one is not a number."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        def combine(a: Any, b: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+        return _halved(builder, values[0], combine)
+
+    return vector.dtype(vector), codegen
+
+
+@intrinsic
+def total(typing_context: Any, vector: Any) -> Any:
+    """The sum of a vector's lanes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _halved(builder, values[0], lambda a, b: builder.fadd(a, b, flags=_FLAGS))
+
+    return vector.dtype(vector), codegen
 
 
 @intrinsic
@@ -215,3 +347,24 @@ def beats(typing_context: Any, challenger: Any, best: Any) -> Any:
 def choose(typing_context: Any, mask: Any, a: Any, b: Any) -> Any:
     """``a`` in the lanes where ``mask`` is true, ``b`` elsewhere."""
     return a(mask, a, b), lambda context, builder, signature, values: builder.select(*values)
+
+
+@intrinsic
+def equal(typing_context: Any, a: Any, b: Any) -> Any:
+    """True in the lanes where the integers ``a`` and ``b`` are equal."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.icmp_signed("==", *values)
+
+    return Vector(types.boolean, a.lanes)(a, b), codegen
+
+
+@intrinsic
+def count(typing_context: Any, mask: Any) -> Any:
+    """In how many lanes a mask is true."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        bits = ir.IntType(mask.lanes)
+        return builder.zext(builder.ctpop(builder.bitcast(values[0], bits)), _INT64)
+
+    return types.intp(mask), codegen

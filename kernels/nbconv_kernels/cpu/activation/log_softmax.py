@@ -11,27 +11,32 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.cpu import vecmath
-from nbconv_kernels.cpu.activation.softmax import _COLUMNS, _extents, exponentials
+from nbconv_kernels.cpu.activation.softmax import _COLUMNS, _extents, exponentials, rows_at_once
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.logarithm import log
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
+from nbconv_kernels.cpu.vector import fill, lanes, load, minus, store
 
 
 @kernel
-def _rows_task(task, n_tasks, x, y):
-    rows = x.shape[0]
-    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
-        values, out = x[row], y[row]
-        largest, total = exponentials(values, out)
-        shift = log(total)
-        for i in range(out.size):
-            out[i] = (values[i] - largest) - shift
+def _rows_task(task, n_tasks, x, length, step, y):
+    rows = x.size // length
+    maxima, sums = np.empty(step, x.dtype), np.empty(step, x.dtype)
+    end = rows * (task + 1) // n_tasks
+    for first in range(rows * task // n_tasks, end, step):
+        last = min(end, first + step)
+        exponentials(x, y, first, last, length, maxima, sums)
+        for row in range(first, last):
+            maximum, shift = fill(x, maxima[row - first]), fill(x, log(sums[row - first]))
+            for i in range(0, length, lanes(x)):
+                at, rest = row * length + i, length - i
+                store(y, at, minus(minus(load(x, at, rest), maximum), shift), rest)
 
 
 @kernel
-def _rows(n_tasks, x, y, n_threads):
-    parallel_for(_rows_task, n_tasks, n_threads, (n_tasks, x, y))
+def _rows(n_tasks, x, length, step, y, n_threads):
+    parallel_for(_rows_task, n_tasks, n_threads, (n_tasks, x, length, step, y))
 
 
 @kernel
@@ -57,7 +62,7 @@ def _columns_task(task, n_tasks, x, y):
             total[j] = log(total[j])
         for i in range(length):
             for j in range(width):
-                y[o, i, first + j] = (x[o, i, first + j] - largest[j]) - total[j]
+                y[o, i, first + j] = minus(minus(x[o, i, first + j], largest[j]), total[j])
 
 
 @kernel
@@ -79,7 +84,7 @@ def log_softmax(x: Array, axis: int = 1) -> Array:
         return y
     source, out = row_of(x), row_of(y)
     if inner == 1:
-        _rows(task_count(x.size), source.reshape(outer, length), out.reshape(outer, length), num_threads())
+        _rows(task_count(x.size), source, length, rows_at_once(length), out, num_threads())
     else:
         shape = (outer, length, inner)
         _columns(task_count(x.size), source.reshape(shape), out.reshape(shape), num_threads())

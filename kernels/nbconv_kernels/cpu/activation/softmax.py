@@ -1,7 +1,7 @@
 """softmax along an axis: y = exp(x - max) / sum(exp(x - max)), and its gradient dx = y * (dy - sum(dy * y)).
 
 The maximum keeps exp from overflowing. Memory is seen as (outer, length, inner). Channels last makes inner =
-1 the common case: rows, each of which stays in the first cache over its three sweeps. Along another axis the
+1 the common case: rows, as many at a time as stay in the first cache over four sweeps. Along another axis the
 kernel takes 64 neighbouring columns at a time, so that the inner loops are vectors over them.
 
 Limit: the exponentials, about 20 vector multiply-adds an element.
@@ -18,64 +18,99 @@ from nbconv_kernels.cpu import vecmath
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
+from nbconv_kernels.cpu.vector import (
+    fill,
+    lanes,
+    larger,
+    largest,
+    load,
+    load_or,
+    minus,
+    plus,
+    store,
+    times,
+    total,
+)
 
 _COLUMNS = 64  # columns that are normalised together
 
 
-@kernel
-def exponentials(x, y):  # type: ignore[no-untyped-def]
-    """Write exp(x - max(x)) to ``y``; return max(x) and the sum. NaN in ``x`` makes the sum NaN."""
-    largest = x[0]
-    for i in range(1, x.size):
-        largest = x[i] if x[i] > largest else largest
-    total = x.dtype.type(0)
-    for i in range(x.size):
-        y[i] = vecmath.exp(x[i] - largest)
-        total += y[i]
-    return largest, total
+def rows_at_once(length: int) -> int:
+    """How many rows ``exponentials`` should be given: some that stay in the first cache together."""
+    return max(1, 1024 // length)
 
 
 @kernel
-def _rows_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
-    rows = x.shape[0]
-    for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
-        out = y[row]
-        _, total = exponentials(x[row], out)
-        scale = x.dtype.type(1) / total
-        for i in range(out.size):
-            out[i] *= scale
+def exponentials(x, y, first, last, length, maxima, sums):  # type: ignore[no-untyped-def]
+    """Write exp(x - max(x)) of the rows ``first`` .. ``last`` to ``y``; keep each row's maximum and sum.
+
+    NaN in a row makes its sum NaN.
+    """
+    for row in range(first, last):
+        start = row * length
+        most = fill(x, x[start])
+        for i in range(0, length, lanes(x)):
+            most = larger(load_or(x, start + i, length - i, x[start]), most)
+        maxima[row - first] = largest(most)
+        for i in range(0, length, lanes(x)):
+            shifted = minus(load(x, start + i, length - i), fill(x, maxima[row - first]))
+            store(y, start + i, shifted, length - i)
+    # All rows in one loop: short ones would leave most of it to a scalar remainder.
+    block = y[first * length : last * length]
+    for i in range(block.size):
+        block[i] = vecmath.exp(block[i])
+    for row in range(first, last):
+        added = fill(x, x.dtype.type(0))
+        for i in range(0, length, lanes(x)):
+            added = plus(added, load(y, row * length + i, length - i))
+        sums[row - first] = total(added)
 
 
 @kernel
-def _rows(n_tasks, x, y, n_threads):  # type: ignore[no-untyped-def]
-    parallel_for(_rows_task, n_tasks, n_threads, (n_tasks, x, y))
+def _rows_task(task, n_tasks, x, length, step, y):  # type: ignore[no-untyped-def]
+    rows = x.size // length
+    maxima, sums = np.empty(step, x.dtype), np.empty(step, x.dtype)
+    end = rows * (task + 1) // n_tasks
+    for first in range(rows * task // n_tasks, end, step):
+        last = min(end, first + step)
+        exponentials(x, y, first, last, length, maxima, sums)
+        for row in range(first, last):
+            scale = fill(y, x.dtype.type(1) / sums[row - first])
+            for i in range(0, length, lanes(x)):
+                at = row * length + i
+                store(y, at, times(load(y, at, length - i), scale), length - i)
+
+
+@kernel
+def _rows(n_tasks, x, length, step, y, n_threads):  # type: ignore[no-untyped-def]
+    parallel_for(_rows_task, n_tasks, n_threads, (n_tasks, x, length, step, y))
 
 
 @kernel
 def _columns_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
     outer, length, inner = x.shape
     blocks = (inner + _COLUMNS - 1) // _COLUMNS
-    largest, total = np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype)
+    maxima, sums = np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype)
     for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
         o = block // blocks
         first = (block - o * blocks) * _COLUMNS
         width = min(_COLUMNS, inner - first)
         for j in range(width):
-            largest[j] = x[o, 0, first + j]
-            total[j] = 0
+            maxima[j] = x[o, 0, first + j]
+            sums[j] = 0
         for i in range(1, length):
             values = x[o, i, first : first + width]
             for j in range(width):
-                largest[j] = values[j] if values[j] > largest[j] else largest[j]
+                maxima[j] = values[j] if values[j] > maxima[j] else maxima[j]
         for i in range(length):
             values, out = x[o, i, first : first + width], y[o, i, first : first + width]
             for j in range(width):
-                out[j] = vecmath.exp(values[j] - largest[j])
-                total[j] += out[j]
+                out[j] = vecmath.exp(values[j] - maxima[j])
+                sums[j] += out[j]
         for i in range(length):
             out = y[o, i, first : first + width]
             for j in range(width):
-                out[j] /= total[j]
+                out[j] /= sums[j]
 
 
 @kernel
@@ -97,7 +132,7 @@ def softmax(x: Array, axis: int = 1) -> Array:
         return y
     source, out = row_of(x), row_of(y)
     if inner == 1:
-        _rows(task_count(x.size), source.reshape(outer, length), out.reshape(outer, length), num_threads())
+        _rows(task_count(x.size), source, length, rows_at_once(length), out, num_threads())
     else:
         shape = (outer, length, inner)
         _columns(task_count(x.size), source.reshape(shape), out.reshape(shape), num_threads())
@@ -109,11 +144,11 @@ def _rows_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-de
     rows = y.shape[0]
     for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
         gradient, value, out = dy[row], y[row], dx[row]
-        total = y.dtype.type(0)
+        product = y.dtype.type(0)
         for i in range(value.size):
-            total += gradient[i] * value[i]
+            product += gradient[i] * value[i]
         for i in range(value.size):
-            out[i] = value[i] * (gradient[i] - total)
+            out[i] = value[i] * (gradient[i] - product)
 
 
 @kernel
@@ -125,20 +160,20 @@ def _rows_backward(n_tasks, dy, y, dx, n_threads):  # type: ignore[no-untyped-de
 def _columns_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-def]
     outer, length, inner = y.shape
     blocks = (inner + _COLUMNS - 1) // _COLUMNS
-    total = np.empty(_COLUMNS, y.dtype)
+    sums = np.empty(_COLUMNS, y.dtype)
     for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
         o = block // blocks
         first = (block - o * blocks) * _COLUMNS
         last = min(inner, first + _COLUMNS)
-        total[:] = 0
+        sums[:] = 0
         for i in range(length):
             gradient, value = dy[o, i, first:last], y[o, i, first:last]
             for j in range(value.size):
-                total[j] += gradient[j] * value[j]
+                sums[j] += gradient[j] * value[j]
         for i in range(length):
             gradient, value, out = dy[o, i, first:last], y[o, i, first:last], dx[o, i, first:last]
             for j in range(value.size):
-                out[j] = value[j] * (gradient[j] - total[j])
+                out[j] = value[j] * (gradient[j] - sums[j])
 
 
 @kernel
