@@ -1,9 +1,8 @@
 """Layout and plain arithmetic of arrays: conversions, flattening, addition.
 
 Between channels-last memory (N, H, W, C) and the row-major (N, C, H, W) that ``flatten`` gives lies, for each
-image, a transposition of a matrix of pixels by channels. It is done in tiles of 16 x 16, which touch 16 cache
-lines on either side: reads and writes stay in the first cache until a line is used up. Where C or H * W is 1,
-both are the same.
+image, a transposition of a matrix of pixels by channels. It is done in squares of as many rows as a vector
+has lanes, transposed in registers. Where C or H * W is 1, both are the same.
 
 Limit: memory bandwidth.
 """
@@ -18,10 +17,9 @@ import numpy as np
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty, empty_nchw, nhwc
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, share, task_count
+from nbconv_kernels.cpu.vector import lanes, transpose_square
 
 __all__ = ["accumulate", "add", "asarray", "channels_last", "flatten", "to_numpy", "unflatten"]
-
-_TILE = 16
 
 
 def asarray(x: Any, dtype: Any = None) -> Array:
@@ -36,16 +34,17 @@ def to_numpy(x: Array) -> Array:
 
 @kernel
 def _transpose_task(task, n_tasks, x, rows, columns, y):  # type: ignore[no-untyped-def]
-    strips = (rows + _TILE - 1) // _TILE
+    step = lanes(x)
+    strips = (rows + step - 1) // step
     images = x.size // (rows * columns)
     for job in range(images * strips * task // n_tasks, images * strips * (task + 1) // n_tasks):
         image = job // strips
-        first_row = (job - image * strips) * _TILE
+        row = (job - image * strips) * step
         base = image * rows * columns
-        for first_column in range(0, columns, _TILE):
-            for column in range(first_column, min(columns, first_column + _TILE)):
-                for row in range(first_row, min(rows, first_row + _TILE)):
-                    y[base + column * rows + row] = x[base + row * columns + column]
+        for column in range(0, columns, step):
+            source, out = base + row * columns + column, base + column * rows + row
+            height, width = min(step, rows - row), min(step, columns - column)
+            transpose_square(x, source, columns, y, out, rows, height, width)
 
 
 @kernel
