@@ -25,6 +25,7 @@ import numpy as np
 
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
+from nbconv_kernels.cpu.simd import SIMD
 from nbconv_kernels.cpu.tasks import empty_as, row_of, task_count
 from nbconv_kernels.cpu.vector import lanes, load, load_double, minus, plus, store, times
 
@@ -44,17 +45,21 @@ _quiet = np.errstate(all="ignore")  # as in kernels, infinity and NaN propagate 
 def _sums_task(task, n_tasks, dy, x, channels, centre, sums, of_deviations):  # type: ignore[no-untyped-def]
     """Sums of v and of v * (x - centre) for v = dy or, ``of_deviations``, v = x - centre."""
     rows, width = x.size // channels, centre.size
+    step = lanes(sums)
     stop = rows * (task + 1) // n_tasks * channels
-    plain, weighted = 2 * task * width, (2 * task + 1) * width
+    padded = (width + step - 1) // step * step
+    plain, weighted = 2 * task * padded, (2 * task + 1) * padded
     for base in range(rows * task // n_tasks * channels, stop, width):
         last = min(width, stop - base)
-        for i in range(0, last, lanes(sums)):
+        for i in range(0, last, step):
             rest = last - i
+            # What does not exist is zero in both, so the sums need no mask: a load after a masked store has
+            # to wait until that has reached the cache.
             deviation = minus(load_double(x, base + i, rest), load(centre, i, rest))
             value = deviation if of_deviations else load_double(dy, base + i, rest)
-            store(sums, plain + i, plus(load(sums, plain + i, rest), value), rest)
+            store(sums, plain + i, plus(load(sums, plain + i, step), value), step)
             product = times(value, deviation)
-            store(sums, weighted + i, plus(load(sums, weighted + i, rest), product), rest)
+            store(sums, weighted + i, plus(load(sums, weighted + i, step), product), step)
 
 
 @kernel
@@ -69,10 +74,11 @@ def _channel_sums(dy: Array | None, x: Array, channels: int, centre: Array) -> A
     """
     n_tasks = task_count(x.size)
     centre = _striped(channels, np.float64, centre)[0]
-    sums = np.zeros((n_tasks, 2, centre.size // channels, channels))
+    step = SIMD.lanes(8)
+    sums = np.zeros((n_tasks, 2, -(-centre.size // step) * step))
     arguments = (x if dy is None else dy, x, channels, centre, sums.reshape(-1), dy is None)
     _sums(n_tasks, *arguments, num_threads())
-    return sums.sum(axis=(0, 2))
+    return sums[:, :, : centre.size].reshape(n_tasks, 2, -1, channels).sum(axis=(0, 2))
 
 
 @_quiet
