@@ -33,8 +33,13 @@ _BYTES = ir.IntType(8).as_pointer()
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile ``function`` lazily, without the GIL, and keep the machine code on disk."""
-    compiled = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+    """Compile ``function`` lazily, without the GIL, and keep the machine code on disk.
+
+    Kernels are inlined into the kernels that call them. Otherwise a callee would exist twice, in its own
+    library and in its caller's; both are right, but they may round differently, and the process that compiles
+    would run the one, later processes the other.
+    """
+    compiled = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, forceinline=True)(function)
     cache.enable(compiled)
     return compiled
 

@@ -34,6 +34,15 @@ SHORT_ROWS = SIMD.short_rows
 VECTORS = SIMD.vectors
 
 
+def _targets(
+    context: Any, emit: Emitter, table_type: Any, table: Any, at: Any, column: Any, rows: int
+) -> Any:
+    """Pointers to ``column`` of each output row, whose addresses stand in ``table`` from ``at`` on."""
+    entries = emit.builder.gep(context.make_array(table_type)(context, emit.builder, table).data, [at])
+    addresses = [emit.builder.load(emit.builder.gep(entries, [emit.int64(row)])) for row in range(rows)]
+    return [emit.builder.gep(emit.pointer(address), [column]) for address in addresses]
+
+
 def _multiply_rows(height: int, vectors: int) -> Any:
     @intrinsic
     def multiply_rows(
@@ -77,6 +86,9 @@ def _multiply_rows(height: int, vectors: int) -> Any:
             table = builder.gep(context.make_array(signature.args[0])(context, builder, rows).data, [rows_at])
             b_start = emit.pointer(address_of(context, builder, signature.args[5], panel, panel_at))
             bias_start = emit.pointer(address_of(context, builder, signature.args[7], bias, bias_at))
+            # The sums are stored a few thousand cycles from now; by then their lines have come.
+            for target in _targets(context, emit, signature.args[9], out, out_at, column, height):
+                emit.prefetch_for_writing(target, vectors)
             start = [[emit.load(bias_start, v * emit.lanes) for v in range(vectors)]] * height
             entry = builder.block
             tap_block = builder.append_basic_block("tap")
@@ -121,13 +133,7 @@ def _multiply_rows(height: int, vectors: int) -> Any:
             builder.position_at_end(done_block)
             final = emit.phis(start, entry)
             emit.arrive(final, result, next_block)
-            out_table = builder.gep(
-                context.make_array(signature.args[9])(context, builder, out).data, [out_at]
-            )
-            targets = []
-            for r in range(height):
-                target = emit.pointer(builder.load(builder.gep(out_table, [emit.int64(r)])))
-                targets.append(builder.gep(target, [column]))
+            targets = _targets(context, emit, signature.args[9], out, out_at, column, height)
             whole = builder.icmp_signed(">=", columns, emit.int64(vectors * emit.lanes))
             with builder.if_else(whole) as (full, partial):
                 with full:

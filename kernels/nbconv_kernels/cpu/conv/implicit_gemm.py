@@ -40,7 +40,7 @@ from nbconv_kernels.cpu.microkernel import (
 from nbconv_kernels.cpu.movement import address, keep_alive, prefetch
 
 _BLOCK = 16  # tiles whose addresses are tabulated together
-_BLOCK_ELEMENTS = 1 << 17  # of the source in a block, at most: half a megabyte of float32 fits an L2 cache
+_BLOCK_ELEMENTS = 1 << 18  # of the source in a block, at most: half a megabyte of float32 fits an L2 cache
 _BLOCK_ROWS = _BLOCK * ROWS
 _SMALL = 1 << 15  # multiply-adds below which a parallel region costs more than it saves
 

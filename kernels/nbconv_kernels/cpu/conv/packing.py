@@ -18,9 +18,10 @@ import numpy as np
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
 from nbconv_kernels.cpu.microkernel import VECTORS
-from nbconv_kernels.cpu.movement import copy_vectors, transpose_square
+from nbconv_kernels.cpu.movement import address, copy_vectors, prefetch, transpose_square
 from nbconv_kernels.cpu.simd import SIMD
 
+_AHEAD = 32  # rows
 _SMALL = 1 << 13  # elements below which a parallel region costs more than it saves
 
 
@@ -48,6 +49,8 @@ def _pack_task(task, n_tasks, source, start, strides, columns, runs, places, run
         base = panel * panel_size + run * run_place + vector * lanes
         if column_stride == 1 and length == 1:
             if filled == lanes:
+                # The next rows are a page or more away, which the CPU's own prefetching does not see coming.
+                prefetch(address(source, first + _AHEAD * run_stride))
                 copy_vectors(source, first, packed, base, lanes)
                 continue
             for lane in range(filled):
