@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -189,8 +189,10 @@ class Trainer:
         loss.backend = self.model.backend
         return loss
 
-    def _measure(self, outputs: Array, targets: Array, loss: float) -> dict[str, float]:
-        """One batch's loss and accuracy."""
+    def _measure(self, outputs: Any, targets: Array, loss: float) -> dict[str, float]:
+        """One batch's loss and accuracy; of outputs that are a tuple, the first one's."""
+        if isinstance(outputs, tuple):
+            outputs = outputs[0]
         if not _are_labels(targets) or outputs.ndim != targets.ndim + 1:
             return {"loss": loss}
         right = outputs.argmax(axis=1) == targets
