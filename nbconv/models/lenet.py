@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nbconv.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
+from nbconv.models.weights import Weights, load_weights
 from nbconv.sequential import Sequential
 
 
@@ -14,6 +15,7 @@ def lenet5(
     *,
     activation: Callable[[], Layer] = ReLU,
     pooling: Callable[[int], Layer] = MaxPool2d,
+    weights: Weights | None = None,
     backend: str = "cpu",
     seed: int | None = None,
 ) -> Sequential:
@@ -26,12 +28,16 @@ def lenet5(
         in_channels: 1 for grey images, 3 for colour.
         activation: makes the layer behind each hidden layer.
         pooling: makes the layer that halves the size, given 2.
+        weights: a safetensors file or a state dict with this model's keys.
         backend: where to compute.
         seed: makes the first weights repeatable.
 
+    Raises:
+        StateDictError: if the weights do not fit.
+
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998; STOR566 lecture 8.
     """
-    return Sequential(
+    model = Sequential(
         Conv2d(in_channels, 6, 5),
         activation(),
         pooling(2),
@@ -47,3 +53,4 @@ def lenet5(
         backend=backend,
         seed=seed,
     )
+    return load_weights(model, weights)
