@@ -33,6 +33,24 @@ CASES = {
         lambda: nb.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(2, 1), dilation=(1, 2), groups=2, bias=False),
         IMAGE,
     ),
+    "conv-reflect": (lambda: nb.Conv2d(4, 3, 3, padding=2, padding_mode="reflect"), IMAGE),
+    "conv-symmetric": (lambda: nb.Conv2d(4, 3, 3, padding=(1, 3), padding_mode="symmetric"), IMAGE),
+    "conv-replicate": (
+        lambda: nb.Conv2d(4, 3, (2, 4), padding="same", padding_mode="replicate", bias=False),
+        IMAGE,
+    ),
+    "conv-circular": (lambda: nb.Conv2d(4, 4, 3, 2, padding=1, groups=2, padding_mode="circular"), IMAGE),
+    "conv-constant": (
+        lambda: nb.Conv2d(4, 3, 3, padding=1, padding_mode="constant", padding_value=0.7),
+        IMAGE,
+    ),
+    "transpose": (lambda: nb.ConvTranspose2d(4, 3, 3), IMAGE),
+    "transpose-no-bias": (lambda: nb.ConvTranspose2d(4, 3, 2, bias=False), IMAGE),
+    "transpose-stride": (lambda: nb.ConvTranspose2d(4, 3, 3, stride=2, padding=1, output_padding=1), IMAGE),
+    "transpose-everything": (
+        lambda: nb.ConvTranspose2d(4, 6, (3, 2), (2, 1), (2, 1), (1, 0), groups=2, dilation=(1, 2)),
+        IMAGE,
+    ),
     "dense": (lambda: nb.Dense(7, 5), (3, 7)),
     "dense-no-bias": (lambda: nb.Dense(7, 5, bias=False), (3, 7)),
     "dense-one-example": (lambda: nb.Dense(3, 4), (1, 3)),
@@ -55,6 +73,17 @@ CASES = {
     "adaptive-overlapping": (lambda: nb.AdaptiveAvgPool2d((4, 3)), IMAGE),
     "adaptive-keep": (lambda: nb.AdaptiveAvgPool2d((None, 2)), IMAGE),
     "adaptive-larger": (lambda: nb.AdaptiveAvgPool2d((8, 7)), (1, 2, 3, 4)),
+    "global": (lambda: nb.GlobalAvgPool2d(), IMAGE),
+    "global-keepdims": (lambda: nb.GlobalAvgPool2d(keepdims=True), IMAGE),
+    "pad": (lambda: nb.Pad2d(2, value=3.0), IMAGE),
+    "pad-reflect": (lambda: nb.Pad2d(((1, 2), (0, 3)), "reflect"), IMAGE),
+    "pad-symmetric": (lambda: nb.Pad2d((5, 2), "symmetric"), IMAGE),
+    "pad-replicate": (lambda: nb.Pad2d((7, 1), "replicate"), IMAGE),
+    "pad-circular": (lambda: nb.Pad2d(((0, 4), (2, 3)), "circular"), IMAGE),
+    "upsample": (lambda: nb.Upsample(scale_factor=2), IMAGE),
+    "upsample-size": (lambda: nb.Upsample((9, 4)), IMAGE),
+    "upsample-bilinear": (lambda: nb.Upsample(scale_factor=(1.5, 2.3), mode="bilinear"), IMAGE),
+    "upsample-corners": (lambda: nb.Upsample((9, 4), mode="bilinear", align_corners=True), IMAGE),
     "batchnorm": (lambda: _batch_norm(), IMAGE),
     "batchnorm-eps": (lambda: _batch_norm(eps=0.1, momentum=None), IMAGE),
     "batchnorm-no-affine": (lambda: _batch_norm(affine=False), IMAGE),
@@ -69,6 +98,19 @@ CASES = {
     "leaky-relu-slope": (lambda: nb.LeakyReLU(0.3), (3, 4)),
     "elu": (lambda: nb.ELU(), IMAGE),
     "elu-alpha": (lambda: nb.ELU(0.4), (3, 4)),
+    "prelu": (lambda: nb.PReLU(), IMAGE),
+    "prelu-channels": (lambda: nb.PReLU(4, init=0.6), IMAGE),
+    "prelu-flat": (lambda: nb.PReLU(4), (3, 4)),
+    "selu": (lambda: nb.SELU(), IMAGE),
+    "gelu": (lambda: nb.GELU(), IMAGE),
+    "gelu-tanh": (lambda: nb.GELU("tanh"), (3, 4)),
+    "silu": (lambda: nb.SiLU(), IMAGE),
+    "hardswish": (lambda: nb.Sequential(_scaled_by(5), nb.Hardswish()), IMAGE),
+    "softplus": (lambda: nb.Softplus(), IMAGE),
+    "softplus-beta": (lambda: nb.Softplus(beta=3.0, threshold=1.0), (3, 4)),
+    "log-softmax": (lambda: nb.LogSoftmax(), (3, 4)),
+    "log-softmax-channels": (lambda: nb.LogSoftmax(), IMAGE),
+    "log-softmax-last": (lambda: nb.LogSoftmax(dim=-1), IMAGE),
     "sigmoid": (lambda: nb.Sigmoid(), IMAGE),
     "tanh": (lambda: nb.Tanh(), IMAGE),
     "softmax": (lambda: nb.Softmax(), (3, 4)),
@@ -87,6 +129,11 @@ CASES = {
         IMAGE,
     ),
 }
+
+
+def _scaled_by(factor):
+    """Reaches the far ends of an activation: inputs are of at most 1."""
+    return nb.Conv2d(4, 4, 1, groups=4, bias=False, weight_init=nb.initializers.constant(factor))
 
 
 def _batch_norm(**settings):

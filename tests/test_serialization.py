@@ -36,6 +36,25 @@ def every_layer():
     )
 
 
+def more_layers():
+    """One of each of the others, inside each other."""
+    return nb.Sequential(
+        nb.Residual(
+            nb.Conv2d(2, 2, 3, padding=1, padding_mode="constant", padding_value=0.5), activation=None
+        ),
+        nb.Concat(nb.Sequential(), nb.ConvTranspose2d(2, 1, 3, padding=1), nb.PReLU(2)),
+        nb.Sequential(nb.Pad2d(((1, 0), (0, 2)), "reflect"), nb.Upsample(scale_factor=0.5), nb.GELU("tanh")),
+        nb.DenseBlock(nb.Conv2d(5, 2, 1), nb.Residual(nb.SELU(), nb.SiLU(), nb.PReLU())),
+        nb.Conv2d(14, 4, 1),
+        nb.Upsample((7, 8), mode="bilinear", align_corners=True),
+        nb.Sequential(nb.ReLU6(), nb.Hardswish(), nb.Softplus(2.0)),
+        nb.GlobalAvgPool2d(),
+        nb.LogSoftmax(),
+        backend="reference",
+        seed=0,
+    )
+
+
 def images():
     return np.random.default_rng(0).standard_normal((3, 2, 8, 7), np.float32)
 
@@ -60,14 +79,15 @@ def rewrite(path, change):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_loaded_model_is_the_same(path, backend):
-    model = every_layer()
+@pytest.mark.parametrize("make", [every_layer, more_layers])
+def test_a_loaded_model_is_the_same(path, make, backend):
+    model = make()
     model.forward(images(), training=True)  # statistics that are not the first ones
     model.save(path)
     again = nb.load(path, backend=backend)
     assert isinstance(again, nb.Sequential)
     assert repr(again) == repr(model)
-    assert again.backend == again[6][0].backend == backend
+    assert {layer.backend for _, layer in again.named_layers()} == {backend}
     for (key, value), (other_key, other) in zip(
         model.state_dict().items(), again.state_dict().items(), strict=True
     ):

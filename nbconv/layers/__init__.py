@@ -1,33 +1,61 @@
 """Layers, one family a file."""
 
-from nbconv.layers.activation import ELU, LeakyReLU, ReLU, ReLU6, Sigmoid, Softmax, Tanh
+from nbconv.layers.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Hardswish,
+    LeakyReLU,
+    LogSoftmax,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from nbconv.layers.base import Layer
 from nbconv.layers.container import Concat, DenseBlock, Residual
 from nbconv.layers.conv import Conv2d
+from nbconv.layers.conv_transpose import ConvTranspose2d
 from nbconv.layers.dense import Dense
 from nbconv.layers.dropout import Dropout
 from nbconv.layers.norm import BatchNorm2d
-from nbconv.layers.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from nbconv.layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from nbconv.layers.resize import Pad2d, Upsample
 from nbconv.layers.shape import Flatten
 
 __all__ = [
     "ELU",
+    "GELU",
+    "SELU",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
     "Concat",
     "Conv2d",
+    "ConvTranspose2d",
     "Dense",
     "DenseBlock",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool2d",
+    "Hardswish",
     "Layer",
     "LeakyReLU",
+    "LogSoftmax",
     "MaxPool2d",
+    "PReLU",
+    "Pad2d",
     "ReLU",
     "ReLU6",
     "Residual",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
+    "Upsample",
 ]

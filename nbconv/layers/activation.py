@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from nbconv import initializers
 from nbconv.layers.base import Layer
 from nbconv.layers.receptive import Span
+from nbconv.layers.validate import positive_integer
+from nbconv.parameter import Parameter
 from nbconv.typing import Array, Backprop, Shape
 
 
@@ -102,13 +105,129 @@ class Tanh(Activation):
     op = "tanh"
 
 
-class Softmax(Activation):
-    """exp(x), scaled to sum 1 along axis ``dim``.
+class PReLU(Layer):
+    """x where positive, else ``weight`` * x, with a slope that is learned.
 
-    For probabilities at the end of a model. To train, leave it out: CrossEntropyLoss takes logits.
+    Input and output (N, C, ...); ``weight`` is (num_parameters,).
+
+    Args:
+        num_parameters: 1 slope for all, or one for each of so many channels.
+        init: the slopes to begin with.
+
+    Source: He et al., "Delving deep into rectifiers", 2015.
     """
 
-    op = "softmax"
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        self.num_parameters = positive_integer(num_parameters, "num_parameters")
+        self.init = float(init)
+        self.weight = Parameter((self.num_parameters,), initializers.constant(self.init))
+
+    @property
+    def output_is_free(self) -> bool:
+        return True
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) < 2:
+            raise self.error(f"expected an input of shape (N, C, ...), got {input_shape}")
+        if self.num_parameters not in (1, input_shape[1]):
+            raise self.error(
+                f"expected {self.num_parameters} input channels, got {input_shape[1]} "
+                f"in an input of shape {input_shape}"
+            )
+        return input_shape
+
+    def infer(self, x: Array) -> Array:
+        self.check(x)
+        y: Array = self.ops.prelu(x, self.weight.data)
+        return y
+
+    def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        y, ops, weight = self.infer(x), self.ops, self.weight
+        slopes = weight.data
+
+        def backprop(dy: Array) -> Array | None:
+            dx, dweight = ops.prelu_backward(dy, x, slopes)
+            if weight.requires_grad:
+                weight.accumulate(dweight)
+            return dx if input_grad else None
+
+        return y, backprop
+
+
+class SELU(Activation):
+    """1.0507 * (x where positive, else 1.6733 * (exp(x) - 1)).
+
+    From layer to layer it keeps mean 0 and variance 1.
+
+    Source: Klambauer et al., "Self-normalizing neural networks", 2017.
+    """
+
+    op = "selu"
+    keeps_input = True
+
+
+class GELU(Activation):
+    """x * P(Z <= x) for a standard normal Z.
+
+    Args:
+        approximate: "none", or "tanh" for an approximation by the hyperbolic tangent.
+
+    Raises:
+        ValueError: for another approximation.
+
+    Source: Hendrycks and Gimpel, "Gaussian error linear units", 2016.
+    """
+
+    op = "gelu"
+    keeps_input = True
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = approximate
+        if approximate not in ("none", "tanh"):
+            raise self.error(f'approximate must be "none" or "tanh", got {approximate!r}')
+        self._arguments = (approximate,)
+
+
+class SiLU(Activation):
+    """x * sigmoid(x), also called swish.
+
+    Source: Elfwing et al., "Sigmoid-weighted linear units", 2017; Ramachandran et al., "Searching for
+    activation functions", 2017.
+    """
+
+    op = "silu"
+    keeps_input = True
+
+
+class Hardswish(Activation):
+    """x * min(max(0, x + 3), 6) / 6: nearly SiLU, without an exponential.
+
+    Source: Howard et al., "Searching for MobileNetV3", 2019.
+    """
+
+    op = "hardswish"
+    keeps_input = True
+
+
+class Softplus(Activation):
+    """log(1 + exp(beta * x)) / beta: a ReLU without the kink.
+
+    Args:
+        beta: the larger, the nearer to a ReLU.
+        threshold: where beta * x is larger than this, the output is x.
+    """
+
+    op = "softplus"
+    keeps_input = True
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        self.beta = float(beta)
+        self.threshold = float(threshold)
+        self._arguments = (self.beta, self.threshold)
+
+
+class _AlongAxis(Activation):
+    """Base of activations that look at all elements along one axis."""
 
     def __init__(self, dim: int = 1) -> None:
         self.dim = int(dim)
@@ -121,3 +240,18 @@ class Softmax(Activation):
 
     def input_span(self, span: Span, axis: int) -> Span | None:
         return span if self.dim in (1, -3) else None
+
+
+class Softmax(_AlongAxis):
+    """exp(x), scaled to sum 1 along axis ``dim``.
+
+    For probabilities at the end of a model. To train, leave it out: CrossEntropyLoss takes logits.
+    """
+
+    op = "softmax"
+
+
+class LogSoftmax(_AlongAxis):
+    """The logarithm of the softmax along axis ``dim``, exact where the softmax itself is 0 or 1."""
+
+    op = "log_softmax"

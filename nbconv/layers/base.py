@@ -325,6 +325,7 @@ def _is_switch(layer: Layer, name: str, value: object) -> bool:
 
 def _short(value: object) -> str:
     """``repr``, but a pair of equal numbers as one."""
-    if isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]:
-        return _short(value[0])
+    if isinstance(value, tuple) and len(value) == 2:
+        first, second = map(_short, value)
+        return first if first == second else f"({first}, {second})"
     return repr(value)

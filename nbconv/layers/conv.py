@@ -15,6 +15,7 @@ from nbconv.layers.validate import positive_integer, positive_pair
 from nbconv.parameter import Parameter
 from nbconv.typing import Array, Backprop, Pair, Shape
 from nbconv_kernels.geometry import Conv2dGeometry, conv2d_geometry, pair, resolve_padding
+from nbconv_kernels.sampling import PAD_MODES, pad2d_sides
 
 
 class Conv2d(Layer):
@@ -33,10 +34,12 @@ class Conv2d(Layer):
         dilation: distance between neighbouring taps of the kernel.
         groups: split the channels into so many independent convolutions; in_channels gives a depthwise one.
         bias: whether to add a bias.
-        padding_mode: "zeros".
+        padding_mode: what the padding is filled with: "zeros", "constant" for ``padding_value``, or the image
+            as in :class:`nbconv.Pad2d`: "reflect", "symmetric", "replicate" or "circular".
         weight_init: first values of ``weight``, (out, in / groups, height, width); by default PyTorch's,
             uniform in +-1 / sqrt(fan_in).
         bias_init: first values of ``bias``, (out,); by default the same.
+        padding_value: for padding_mode "constant".
 
     Raises:
         ValueError: for arguments that contradict each other.
@@ -56,6 +59,7 @@ class Conv2d(Layer):
         *,
         weight_init: Initializer | None = None,
         bias_init: Initializer | None = None,
+        padding_value: float = 0.0,
     ) -> None:
         self.in_channels = positive_integer(in_channels, "in_channels")
         self.out_channels = positive_integer(out_channels, "out_channels")
@@ -65,14 +69,21 @@ class Conv2d(Layer):
         self.dilation = positive_pair(dilation, "dilation")
         self.groups = positive_integer(groups, "groups")
         self.padding_mode = padding_mode
-        if padding_mode != "zeros":
-            raise self.error(f'padding_mode must be "zeros", the only one so far, got {padding_mode!r}')
+        self.padding_value = float(padding_value)
+        modes = ("zeros", *PAD_MODES)
+        if padding_mode not in modes:
+            raise self.error(
+                f"padding_mode must be one of {', '.join(map(repr, modes))}, got {padding_mode!r}"
+            )
         for name in ("in_channels", "out_channels"):
             if getattr(self, name) % self.groups:
                 raise self.error(f"{name}={getattr(self, name)} is not divisible by groups={self.groups}")
         sides = resolve_padding(padding, self.kernel_size, self.stride, self.dilation)
+        # Zeros the convolution sees to itself; other padding is laid around the image first.
+        self._pads = padding_mode != "zeros" and any(map(any, sides))
+        self._sides = sides
         # What the ops take after their arrays.
-        self._window = (self.stride, sides, self.dilation, self.groups)
+        self._window = (self.stride, ((0, 0), (0, 0)) if self._pads else sides, self.dilation, self.groups)
 
         weight_shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         bound = 1.0 / math.sqrt(math.prod(weight_shape[1:]))
@@ -84,8 +95,8 @@ class Conv2d(Layer):
         return self._geometry(input_shape).output_shape
 
     def input_span(self, span: Span, axis: int) -> Span | None:
-        stride, sides, dilation, _ = self._window
-        return window_span(span, self.kernel_size[axis], stride[axis], sides[axis][0], dilation[axis])
+        before = self._sides[axis][0]
+        return window_span(span, self.kernel_size[axis], self.stride[axis], before, self.dilation[axis])
 
     @property
     def output_is_free(self) -> bool:
@@ -96,13 +107,15 @@ class Conv2d(Layer):
 
     def infer(self, x: Array) -> Array:
         self.check(x)
-        y: Array = self.ops.conv2d(x, self.weight.data, self._bias_data(), *self._window)
+        y: Array = self.ops.conv2d(self._padded(x), self.weight.data, self._bias_data(), *self._window)
         return y
 
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
         self.check(x)
         ops, window, weight, bias = self.ops, self._window, self.weight, self.bias
         kernel = weight.data
+        padding = (x.shape, self._sides, self.padding_mode) if self._pads else None
+        x = self._padded(x)
         y: Array = ops.conv2d(x, kernel, self._bias_data(), *window)
         input_shape = x.shape
         kept = x if weight.requires_grad else None
@@ -112,9 +125,18 @@ class Conv2d(Layer):
                 bias.accumulate(ops.conv2d_backward_bias(dy))
             if kept is not None:
                 weight.accumulate(ops.conv2d_backward_weight(dy, kept, kernel.shape, *window))
-            return ops.conv2d_backward_input(dy, kernel, input_shape, *window) if input_grad else None
+            if not input_grad:
+                return None
+            dx: Array = ops.conv2d_backward_input(dy, kernel, input_shape, *window)
+            return dx if padding is None else ops.pad2d_backward(dx, *padding)
 
         return y, backprop
+
+    def _padded(self, x: Array) -> Array:
+        if not self._pads:
+            return x
+        padded: Array = self.ops.pad2d(x, self._sides, self.padding_mode, self.padding_value)
+        return padded
 
     def _bias_data(self) -> Array | None:
         return None if self.bias is None else self.bias.data
@@ -123,6 +145,11 @@ class Conv2d(Layer):
         if len(input_shape) != 4:
             raise self.error(f"expected an input of shape (N, {self.in_channels}, H, W), got {input_shape}")
         try:
-            return conv2d_geometry(input_shape, self.weight.shape, *self._window)
+            geometry = conv2d_geometry(
+                input_shape, self.weight.shape, self.stride, self._sides, self.dilation, self.groups
+            )
+            if self._pads:
+                pad2d_sides(input_shape, self._sides, self.padding_mode)
+            return geometry
         except ValueError as error:
             raise self.error(str(error)) from None

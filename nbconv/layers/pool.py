@@ -11,7 +11,7 @@ from nbconv.layers.base import Layer
 from nbconv.layers.receptive import Span, window_span
 from nbconv.layers.validate import positive_pair
 from nbconv.typing import Array, Backprop, Pair, Shape
-from nbconv_kernels.geometry import adaptive_output_size, pair, pool2d_geometry
+from nbconv_kernels.geometry import adaptive_output_size, nchw, pair, pool2d_geometry
 
 
 class MaxPool2d(Layer):
@@ -173,6 +173,47 @@ class AdaptiveAvgPool2d(Layer):
 
         def backprop(dy: Array) -> Array | None:
             return ops.adaptive_avg_pool2d_backward(dy, input_shape) if input_grad else None
+
+        return y, backprop
+
+
+class GlobalAvgPool2d(Layer):
+    """The mean of each channel: as many features as channels, whatever the image's size.
+
+    Input (N, C, H, W), output (N, C), or (N, C, 1, 1) with ``keepdims``.
+
+    Args:
+        keepdims: keep the axes of height and width.
+
+    Source: Lin et al., "Network in network", 2013.
+    """
+
+    def __init__(self, keepdims: bool = False) -> None:
+        self.keepdims = bool(keepdims)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        try:
+            n, c, _, _ = nchw(input_shape)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+        return (n, c, 1, 1) if self.keepdims else (n, c)
+
+    def input_span(self, span: Span, axis: int) -> Span | None:
+        return None
+
+    def infer(self, x: Array) -> Array:
+        self.check(x)
+        y: Array = self.ops.adaptive_avg_pool2d(x, 1)
+        return y if self.keepdims else y.reshape(x.shape[:2])
+
+    def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        y, ops, input_shape = self.infer(x), self.ops, x.shape
+
+        def backprop(dy: Array) -> Array | None:
+            if not input_grad:
+                return None
+            dx: Array = ops.adaptive_avg_pool2d_backward(dy.reshape(*input_shape[:2], 1, 1), input_shape)
+            return dx
 
         return y, backprop
 
