@@ -3,7 +3,7 @@
 from nbconv.models.densenet import densenet121, densenet169, densenet201, densenet_cifar
 from nbconv.models.lenet import lenet5
 from nbconv.models.mobilenet import mobilenet_v1, mobilenet_v2
-from nbconv.models.registry import get, image_size, names
+from nbconv.models.registry import SMALL_IMAGE, get, image_size, names
 from nbconv.models.resnet import (
     plain18,
     plain34,
@@ -16,6 +16,7 @@ from nbconv.models.resnet import (
 from nbconv.models.vgg import vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
+    "SMALL_IMAGE",
     "densenet121",
     "densenet169",
     "densenet201",
