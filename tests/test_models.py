@@ -125,7 +125,7 @@ def test_the_printed_structure_shows_the_blocks():
     assert lines[1] == "  (0): Conv2d(3, 64, 3, padding=1, bias=False)"
     assert lines.count("    (0): Residual(") == 4
     assert "      (shortcut): Sequential(" in lines
-    assert lines[-2] == "  (9): Dense(512, 1000)"
+    assert lines[-2] == "  (8): Dense(512, 1000)"
 
 
 SAVED = {

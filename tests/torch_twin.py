@@ -19,6 +19,8 @@ def twin(layer: nb.Layer) -> nn.Module:
     for ours, theirs in CONTAINERS.items():
         if isinstance(layer, ours):
             return theirs(inside(layer))
+    if isinstance(layer, nb.GlobalAvgPool2d):
+        return Mean()
     name = type(layer).__name__
     theirs = getattr(nn, _NAMES.get(name, name))
     known = signature(theirs).parameters
@@ -41,6 +43,11 @@ class Parts(nn.Module):
 
     def part(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return self._modules[name](x) if name in self._modules else x
+
+
+class Mean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
 
 
 class Residual(Parts):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbconv import initializers
-from nbconv.layers import AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Dense, Dropout, Flatten, Layer, ReLU
+from nbconv.layers import BatchNorm2d, Conv2d, Dense, Dropout, Flatten, GlobalAvgPool2d, Layer, ReLU
 from nbconv.typing import Pair
 
 # He's rule keeps the spread of activations from layer to layer; networks without batch normalisation do not
@@ -89,4 +89,4 @@ def fully_connected(features: int, hidden: int, num_classes: int, dropout: float
 
 def pooled_classifier(features: int, num_classes: int) -> list[Layer]:
     """The mean over each channel, and one layer to the logits: the end of most networks since GoogLeNet."""
-    return [AdaptiveAvgPool2d(1), Flatten(), Dense(features, num_classes, bias_init=_ZERO)]
+    return [GlobalAvgPool2d(), Dense(features, num_classes, bias_init=_ZERO)]

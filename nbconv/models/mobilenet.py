@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbconv.layers import AdaptiveAvgPool2d, Dense, Dropout, Flatten, Layer, ReLU6, Residual
+from nbconv.layers import Dense, Dropout, GlobalAvgPool2d, Layer, ReLU6, Residual
 from nbconv.models.blocks import conv_norm, conv_norm_relu, pooled_classifier
 from nbconv.models.weights import Weights, load_weights
 from nbconv.sequential import Sequential
@@ -119,7 +119,7 @@ def mobilenet_v2(
             layers.append(inverted_residual(channels, out_channels, stride, expansion))
             channels = out_channels
     last = _multiple_of_8(1280 * max(1.0, width_multiplier))
-    layers += [*conv_norm(channels, last, 1), ReLU6(), AdaptiveAvgPool2d(1), Flatten(), Dropout(0.2)]
+    layers += [*conv_norm(channels, last, 1), ReLU6(), GlobalAvgPool2d(), Dropout(0.2)]
     layers.append(Dense(last, num_classes))
     model = Sequential(*layers, backend=backend, seed=seed)
     return load_weights(model, weights, _torchvision_names_of_v2())
