@@ -17,7 +17,7 @@ from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
 from nbconv.layers.base import Layer, SpanFunction, SpanTrace, Traced
 from nbconv.layers.dropout import Dropout
-from nbconv.layers.nested import Container, Infer, connect, infer_checked, join
+from nbconv.layers.nested import CALLED_TWICE, Container, Infer, connect, infer_checked, join
 from nbconv.layers.receptive import Span
 from nbconv.typing import Array, Backprop, Shape
 
@@ -286,7 +286,7 @@ class _Backward:
                 f"expected an output gradient of shape {self._output_shape}, got {dy.shape}"
             )
         if self._backprops is None:
-            raise RuntimeError("backprop can be called once; run forward again")
+            raise RuntimeError(CALLED_TWICE)
         backprops, self._backprops = self._backprops, None
         gradient: Array | None = dy
         del dy

@@ -17,13 +17,14 @@ from nbconv.layers.activation import (
     Tanh,
 )
 from nbconv.layers.base import Layer
-from nbconv.layers.container import Concat, DenseBlock, Residual
+from nbconv.layers.concat import Concat, DenseBlock
 from nbconv.layers.conv import Conv2d
 from nbconv.layers.conv_transpose import ConvTranspose2d
 from nbconv.layers.dense import Dense
 from nbconv.layers.dropout import Dropout
 from nbconv.layers.norm import BatchNorm2d
 from nbconv.layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from nbconv.layers.residual import Residual
 from nbconv.layers.resize import Pad2d, Upsample
 from nbconv.layers.shape import Flatten
 

@@ -1,4 +1,8 @@
-"""What layers made of layers share."""
+"""What layers made of layers share.
+
+They follow the protocol of all layers, so they nest in any way. Where gradients of several paths meet, they
+are added up in place; as the gradient leaves a path, the path's activations are freed.
+"""
 
 # The methods that all layers share are described in base.py.
 # ruff: noqa: D102
@@ -7,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from nbconv.errors import NonFiniteError, PlacedError
 from nbconv.inspect.finite import check_finite
@@ -16,6 +23,9 @@ from nbconv.layers.receptive import Span
 from nbconv.typing import Array, Backprop, Shape
 
 Infer = Callable[[Layer, Array], Array]
+
+CALLED_TWICE = "backprop can be called once; run forward again"
+"""What a backward pass says whose activations are gone."""
 
 
 class Container(Layer):
@@ -119,5 +129,18 @@ def take_next(pending: list[Backprop]) -> Backprop:
         RuntimeError: if there is none left.
     """
     if not pending:
-        raise RuntimeError("backprop can be called once; run forward again")
+        raise RuntimeError(CALLED_TWICE)
     return pending.pop()
+
+
+def sum_of_gradients(ops: ModuleType, a: Array, b: Array, borrowed: Array) -> Array:
+    """The sum of two gradients, in the memory of one of them unless it is that of ``borrowed``.
+
+    What a backward pass returns is new, or it is memory that the pass was given.
+    """
+    for into, value in ((a, b), (b, a)):
+        if into.flags.writeable and not np.may_share_memory(into, borrowed):
+            ops.accumulate(into, value)
+            return into
+    total: Array = ops.add(a, b)
+    return total
