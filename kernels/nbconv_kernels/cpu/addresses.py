@@ -38,7 +38,7 @@ def array_at(typing_context: Any, address: Any, first: Any, count: Any, like: An
 
 
 @kernel
-def _address(row):  # type: ignore[no-untyped-def]
+def _address(row):
     return row.ctypes.data
 
 

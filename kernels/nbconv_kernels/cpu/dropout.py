@@ -38,7 +38,7 @@ _BLOCKS = 64  # counters that go through the rounds together
 
 
 @kernel
-def _philox(first, offset, seed, state, words):  # type: ignore[no-untyped-def]
+def _philox(first, offset, seed, state, words):
     """Fill ``words`` from the counters (first, offset), (first + 1, offset), ..."""
     blocks = words.size // 4
     word0, word1, word2, word3 = state[0], state[1], state[2], state[3]
@@ -65,7 +65,7 @@ def _philox(first, offset, seed, state, words):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _dropout_task(task, n_tasks, x, threshold, scale, seed, offset, y):  # type: ignore[no-untyped-def]
+def _dropout_task(task, n_tasks, x, threshold, scale, seed, offset, y):
     first, last = share(x.size, task, n_tasks)
     zero = x.dtype.type(0)
     state, words = np.empty((4, _BLOCKS), np.uint32), np.empty(4 * _BLOCKS, np.uint32)
@@ -76,7 +76,7 @@ def _dropout_task(task, n_tasks, x, threshold, scale, seed, offset, y):  # type:
 
 
 @kernel
-def _dropout(n_tasks, x, threshold, scale, seed, offset, y, n_threads):  # type: ignore[no-untyped-def]
+def _dropout(n_tasks, x, threshold, scale, seed, offset, y, n_threads):
     parallel_for(_dropout_task, n_tasks, n_threads, (n_tasks, x, threshold, scale, seed, offset, y))
 
 

@@ -33,7 +33,7 @@ def to_numpy(x: Array) -> Array:
 
 
 @kernel
-def _transpose_task(task, n_tasks, x, rows, columns, y):  # type: ignore[no-untyped-def]
+def _transpose_task(task, n_tasks, x, rows, columns, y):
     step = lanes(x)
     strips = (rows + step - 1) // step
     images = x.size // (rows * columns)
@@ -48,7 +48,7 @@ def _transpose_task(task, n_tasks, x, rows, columns, y):  # type: ignore[no-unty
 
 
 @kernel
-def _transpose(n_tasks, x, rows, columns, y, n_threads):  # type: ignore[no-untyped-def]
+def _transpose(n_tasks, x, rows, columns, y, n_threads):
     parallel_for(_transpose_task, n_tasks, n_threads, (n_tasks, x, rows, columns, y))
 
 
@@ -112,14 +112,14 @@ def _unflattened(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 @kernel
-def _add_task(task, n_tasks, a, b, total):  # type: ignore[no-untyped-def]
+def _add_task(task, n_tasks, a, b, total):
     first, last = share(a.size, task, n_tasks)
     for i in range(first, last):
         total[i] = a[i] + b[i]
 
 
 @kernel
-def _add(n_tasks, a, b, total, n_threads):  # type: ignore[no-untyped-def]
+def _add(n_tasks, a, b, total, n_threads):
     parallel_for(_add_task, n_tasks, n_threads, (n_tasks, a, b, total))
 
 
@@ -138,14 +138,14 @@ def add(a: Array, b: Array) -> Array:
 
 
 @kernel
-def _accumulate_task(task, n_tasks, into, value):  # type: ignore[no-untyped-def]
+def _accumulate_task(task, n_tasks, into, value):
     first, last = share(into.size, task, n_tasks)
     for i in range(first, last):
         into[i] += value[i]
 
 
 @kernel
-def _accumulate(n_tasks, into, value, n_threads):  # type: ignore[no-untyped-def]
+def _accumulate(n_tasks, into, value, n_threads):
     parallel_for(_accumulate_task, n_tasks, n_threads, (n_tasks, into, value))
 
 

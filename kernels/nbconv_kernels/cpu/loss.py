@@ -30,9 +30,7 @@ __all__ = ["cross_entropy", "mse_loss"]
 
 
 @kernel
-def _labels_task(  # type: ignore[no-untyped-def]
-    task, n_tasks, step, x, labels, weight, mass, ignore_index, smoothing, scale, losses, dx
-):
+def _labels_task(task, n_tasks, step, x, labels, weight, mass, ignore_index, smoothing, scale, losses, dx):
     rows, classes = labels.size, weight.size
     maxima, sums = np.empty(step, x.dtype), np.empty(step, x.dtype)
     everywhere = smoothing / classes
@@ -62,17 +60,13 @@ def _labels_task(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _labels(  # type: ignore[no-untyped-def]
-    n_tasks, step, x, labels, weight, mass, ignore_index, smoothing, scale, losses, dx, n_threads
-):
+def _labels(n_tasks, step, x, labels, weight, mass, ignore_index, smoothing, scale, losses, dx, n_threads):
     arguments = (n_tasks, step, x, labels, weight, mass, ignore_index, smoothing, scale, losses, dx)
     parallel_for(_labels_task, n_tasks, n_threads, arguments)
 
 
 @kernel
-def _probabilities_task(  # type: ignore[no-untyped-def]
-    task, n_tasks, step, x, targets, weight, smoothing, scale, losses, dx
-):
+def _probabilities_task(task, n_tasks, step, x, targets, weight, smoothing, scale, losses, dx):
     rows, classes = losses.size, weight.size
     maxima, sums = np.empty(step, x.dtype), np.empty(step, x.dtype)
     everywhere = smoothing / classes
@@ -96,9 +90,7 @@ def _probabilities_task(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _probabilities(  # type: ignore[no-untyped-def]
-    n_tasks, step, x, targets, weight, smoothing, scale, losses, dx, n_threads
-):
+def _probabilities(n_tasks, step, x, targets, weight, smoothing, scale, losses, dx, n_threads):
     arguments = (n_tasks, step, x, targets, weight, smoothing, scale, losses, dx)
     parallel_for(_probabilities_task, n_tasks, n_threads, arguments)
 
@@ -210,7 +202,7 @@ def _probability_row(logits: Array, targets: Array, ignore_index: int) -> Array:
 
 
 @kernel
-def _squares_task(task, n_tasks, x, target, scale, sums, losses, dx):  # type: ignore[no-untyped-def]
+def _squares_task(task, n_tasks, x, target, scale, sums, losses, dx):
     first, last = share(x.size, task, n_tasks)
     total = 0.0
     for start in range(first, last, 4096):
@@ -226,7 +218,7 @@ def _squares_task(task, n_tasks, x, target, scale, sums, losses, dx):  # type: i
 
 
 @kernel
-def _squares(n_tasks, x, target, scale, sums, losses, dx, n_threads):  # type: ignore[no-untyped-def]
+def _squares(n_tasks, x, target, scale, sums, losses, dx, n_threads):
     parallel_for(_squares_task, n_tasks, n_threads, (n_tasks, x, target, scale, sums, losses, dx))
 
 

@@ -42,7 +42,7 @@ _quiet = np.errstate(all="ignore")  # as in kernels, infinity and NaN propagate 
 
 
 @kernel
-def _sums_task(task, n_tasks, dy, x, channels, centre, sums, of_deviations):  # type: ignore[no-untyped-def]
+def _sums_task(task, n_tasks, dy, x, channels, centre, sums, of_deviations):
     """Sums of v and of v * (x - centre) for v = dy or, ``of_deviations``, v = x - centre."""
     rows, width = x.size // channels, centre.size
     step = lanes(sums)
@@ -63,7 +63,7 @@ def _sums_task(task, n_tasks, dy, x, channels, centre, sums, of_deviations):  # 
 
 
 @kernel
-def _sums(n_tasks, dy, x, channels, centre, sums, of_deviations, n_threads):  # type: ignore[no-untyped-def]
+def _sums(n_tasks, dy, x, channels, centre, sums, of_deviations, n_threads):
     parallel_for(_sums_task, n_tasks, n_threads, (n_tasks, dy, x, channels, centre, sums, of_deviations))
 
 
@@ -104,7 +104,7 @@ def batch_norm2d_statistics(x: Array) -> tuple[Array, Array]:
 
 
 @kernel
-def _normalise_task(task, n_tasks, x, channels, centre, scale, shift, y):  # type: ignore[no-untyped-def]
+def _normalise_task(task, n_tasks, x, channels, centre, scale, shift, y):
     rows, width = x.size // channels, centre.size
     stop = rows * (task + 1) // n_tasks * channels
     for base in range(rows * task // n_tasks * channels, stop, width):
@@ -116,7 +116,7 @@ def _normalise_task(task, n_tasks, x, channels, centre, scale, shift, y):  # typ
 
 
 @kernel
-def _normalise(n_tasks, x, channels, centre, scale, shift, y, n_threads):  # type: ignore[no-untyped-def]
+def _normalise(n_tasks, x, channels, centre, scale, shift, y, n_threads):
     parallel_for(_normalise_task, n_tasks, n_threads, (n_tasks, x, channels, centre, scale, shift, y))
 
 
@@ -145,9 +145,7 @@ def batch_norm2d(
 
 
 @kernel
-def _gradient_task(  # type: ignore[no-untyped-def]
-    task, n_tasks, dy, x, channels, centre, scale, offset, slope, dx
-):
+def _gradient_task(task, n_tasks, dy, x, channels, centre, scale, offset, slope, dx):
     rows, width = x.size // channels, centre.size
     stop = rows * (task + 1) // n_tasks * channels
     for base in range(rows * task // n_tasks * channels, stop, width):
@@ -160,9 +158,7 @@ def _gradient_task(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _gradient(  # type: ignore[no-untyped-def]
-    n_tasks, dy, x, channels, centre, scale, offset, slope, dx, n_threads
-):
+def _gradient(n_tasks, dy, x, channels, centre, scale, offset, slope, dx, n_threads):
     arguments = (n_tasks, dy, x, channels, centre, scale, offset, slope, dx)
     parallel_for(_gradient_task, n_tasks, n_threads, arguments)
 

@@ -37,9 +37,7 @@ _BLOCK = 1024  # elements of a parameter that Adam updates at a time
 
 
 @kernel
-def _sgd_task(  # type: ignore[no-untyped-def]
-    task, n_tasks, table, starts, lr, momentum, keep, weight_decay, nesterov, maximize, first
-):
+def _sgd_task(task, n_tasks, table, starts, lr, momentum, keep, weight_decay, nesterov, maximize, first):
     begin, end = share(starts[-1], task, n_tasks)
     for k in range(starts.size - 1):
         start, count = max(begin, starts[k]), min(end, starts[k + 1]) - max(begin, starts[k])
@@ -61,9 +59,7 @@ def _sgd_task(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _sgd(  # type: ignore[no-untyped-def]
-    n_tasks, table, starts, lr, momentum, keep, weight_decay, nesterov, maximize, first, n_threads
-):
+def _sgd(n_tasks, table, starts, lr, momentum, keep, weight_decay, nesterov, maximize, first, n_threads):
     settings = (lr, momentum, keep, weight_decay, nesterov, maximize, first)
     parallel_for(_sgd_task, n_tasks, n_threads, (n_tasks, table, starts, *settings))
 
@@ -101,7 +97,7 @@ def sgd_step(
 
 
 @kernel
-def _adam_task(  # type: ignore[no-untyped-def]
+def _adam_task(
     task,
     n_tasks,
     table,
@@ -139,7 +135,7 @@ def _adam_task(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _adam(n_tasks, table, starts, numbers, maximize, n_threads):  # type: ignore[no-untyped-def]
+def _adam(n_tasks, table, starts, numbers, maximize, n_threads):
     parallel_for(_adam_task, n_tasks, n_threads, (n_tasks, table, starts, *numbers, maximize))
 
 

@@ -19,7 +19,7 @@ def task_count(elements: int) -> int:
 
 
 @kernel
-def share(total, task, n_tasks):  # type: ignore[no-untyped-def]
+def share(total, task, n_tasks):
     """(first, last) of a task's elements among 0 .. ``total``, in multiples of a cache line's 16 floats."""
     lines = (total + 15) // 16
     return min(total, lines * task // n_tasks * 16), min(total, lines * (task + 1) // n_tasks * 16)

@@ -49,7 +49,7 @@ _D = _reciprocal_factorials(np.float64, 13)
 
 
 @scalar
-def _series32(r):  # type: ignore[no-untyped-def]
+def _series32(r):
     """e^r - 1 for |r| <= ln(2) / 2."""
     q = _F[7]
     q = q * r + _F[6]
@@ -61,7 +61,7 @@ def _series32(r):  # type: ignore[no-untyped-def]
 
 
 @scalar
-def _series64(r):  # type: ignore[no-untyped-def]
+def _series64(r):
     """e^r - 1 for |r| <= ln(2) / 2."""
     q = _D[13]
     q = q * r + _D[12]
@@ -117,7 +117,7 @@ def _family(real: type, series: Any, mantissa: int, ln2: tuple[float, float], lo
     zero, half, one, two = real(0), real(0.5), real(1), real(2)
 
     @scalar
-    def exp(x):  # type: ignore[no-untyped-def]
+    def exp(x):
         x = low if x < low else x
         x = high if x > high else x
         n = (x * per_ln2 + shift) - shift
@@ -128,7 +128,7 @@ def _family(real: type, series: Any, mantissa: int, ln2: tuple[float, float], lo
         return ((one + series(r)) * _power_of_two(first)) * _power_of_two(second)
 
     @scalar
-    def expm1(x):  # type: ignore[no-untyped-def]
+    def expm1(x):
         x = high if x > high else x
         n = (x * per_ln2 + shift) - shift
         r = (x - n * ln2_high) - n * ln2_low
@@ -139,12 +139,12 @@ def _family(real: type, series: Any, mantissa: int, ln2: tuple[float, float], lo
         return -one if x < flat else value
 
     @scalar
-    def sigmoid(x):  # type: ignore[no-untyped-def]
+    def sigmoid(x):
         e = exp(-abs(x))
         return (one if x >= zero else e) / (one + e)
 
     @scalar
-    def tanh(x):  # type: ignore[no-untyped-def]
+    def tanh(x):
         e = expm1(-two * abs(x))
         return _copysign(-e / (e + two), x)
 
@@ -184,7 +184,7 @@ def _by_dtype(function: Callable[..., Any]) -> None:
     """Let ``function`` stand for the one of the same name that fits its argument's dtype."""
 
     @overload(function, jit_options=EXACT)
-    def choose(x):  # type: ignore[no-untyped-def] # Numba compares the signatures, annotations included
+    def choose(x):  # Numba compares the signatures, annotations included
         return _FAMILY[x][function.__name__].py_func if x in _FAMILY else None
 
 

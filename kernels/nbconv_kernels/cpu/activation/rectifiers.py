@@ -16,7 +16,7 @@ from nbconv_kernels.cpu.tasks import check_same_shape, share
 
 
 @kernel
-def _relu_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
+def _relu_task(task, n_tasks, x, y):
     first, last = share(x.size, task, n_tasks)
     x, y = x[first:last], y[first:last]
     zero = x.dtype.type(0)
@@ -25,7 +25,7 @@ def _relu_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _relu(n_tasks, x, y, n_threads):  # type: ignore[no-untyped-def]
+def _relu(n_tasks, x, y, n_threads):
     parallel_for(_relu_task, n_tasks, n_threads, (n_tasks, x, y))
 
 
@@ -40,7 +40,7 @@ def relu(x: Array) -> Array:
 
 
 @kernel
-def _relu_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-def]
+def _relu_backward_task(task, n_tasks, dy, y, dx):
     first, last = share(dy.size, task, n_tasks)
     dy, y, dx = dy[first:last], y[first:last], dx[first:last]
     zero = dy.dtype.type(0)
@@ -49,7 +49,7 @@ def _relu_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _relu_backward(n_tasks, dy, y, dx, n_threads):  # type: ignore[no-untyped-def]
+def _relu_backward(n_tasks, dy, y, dx, n_threads):
     parallel_for(_relu_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
 
 
@@ -66,7 +66,7 @@ def relu_backward(dy: Array, y: Array) -> Array:
 
 
 @kernel
-def _relu6_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
+def _relu6_task(task, n_tasks, x, y):
     first, last = share(x.size, task, n_tasks)
     x, y = x[first:last], y[first:last]
     zero, six = x.dtype.type(0), x.dtype.type(6)
@@ -75,7 +75,7 @@ def _relu6_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _relu6(n_tasks, x, y, n_threads):  # type: ignore[no-untyped-def]
+def _relu6(n_tasks, x, y, n_threads):
     parallel_for(_relu6_task, n_tasks, n_threads, (n_tasks, x, y))
 
 
@@ -90,7 +90,7 @@ def relu6(x: Array) -> Array:
 
 
 @kernel
-def _relu6_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-def]
+def _relu6_backward_task(task, n_tasks, dy, y, dx):
     first, last = share(dy.size, task, n_tasks)
     dy, y, dx = dy[first:last], y[first:last], dx[first:last]
     zero, six = dy.dtype.type(0), dy.dtype.type(6)
@@ -99,7 +99,7 @@ def _relu6_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-d
 
 
 @kernel
-def _relu6_backward(n_tasks, dy, y, dx, n_threads):  # type: ignore[no-untyped-def]
+def _relu6_backward(n_tasks, dy, y, dx, n_threads):
     parallel_for(_relu6_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
 
 
@@ -116,7 +116,7 @@ def relu6_backward(dy: Array, y: Array) -> Array:
 
 
 @kernel
-def _leaky_relu_task(task, n_tasks, x, slope, y):  # type: ignore[no-untyped-def]
+def _leaky_relu_task(task, n_tasks, x, slope, y):
     first, last = share(x.size, task, n_tasks)
     x, y = x[first:last], y[first:last]
     zero = x.dtype.type(0)
@@ -125,7 +125,7 @@ def _leaky_relu_task(task, n_tasks, x, slope, y):  # type: ignore[no-untyped-def
 
 
 @kernel
-def _leaky_relu(n_tasks, x, slope, y, n_threads):  # type: ignore[no-untyped-def]
+def _leaky_relu(n_tasks, x, slope, y, n_threads):
     parallel_for(_leaky_relu_task, n_tasks, n_threads, (n_tasks, x, slope, y))
 
 
@@ -140,7 +140,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
 
 
 @kernel
-def _leaky_relu_backward_task(task, n_tasks, dy, x, slope, dx):  # type: ignore[no-untyped-def]
+def _leaky_relu_backward_task(task, n_tasks, dy, x, slope, dx):
     first, last = share(dy.size, task, n_tasks)
     dy, x, dx = dy[first:last], x[first:last], dx[first:last]
     zero = dy.dtype.type(0)
@@ -149,7 +149,7 @@ def _leaky_relu_backward_task(task, n_tasks, dy, x, slope, dx):  # type: ignore[
 
 
 @kernel
-def _leaky_relu_backward(n_tasks, dy, x, slope, dx, n_threads):  # type: ignore[no-untyped-def]
+def _leaky_relu_backward(n_tasks, dy, x, slope, dx, n_threads):
     parallel_for(_leaky_relu_backward_task, n_tasks, n_threads, (n_tasks, dy, x, slope, dx))
 
 
@@ -166,7 +166,7 @@ def leaky_relu_backward(dy: Array, x: Array, negative_slope: float = 0.01) -> Ar
 
 
 @kernel
-def _elu_task(task, n_tasks, x, alpha, y):  # type: ignore[no-untyped-def]
+def _elu_task(task, n_tasks, x, alpha, y):
     first, last = share(x.size, task, n_tasks)
     x, y = x[first:last], y[first:last]
     zero = x.dtype.type(0)
@@ -175,7 +175,7 @@ def _elu_task(task, n_tasks, x, alpha, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _elu(n_tasks, x, alpha, y, n_threads):  # type: ignore[no-untyped-def]
+def _elu(n_tasks, x, alpha, y, n_threads):
     parallel_for(_elu_task, n_tasks, n_threads, (n_tasks, x, alpha, y))
 
 
@@ -190,7 +190,7 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
 
 
 @kernel
-def _elu_backward_task(task, n_tasks, dy, x, alpha, dx):  # type: ignore[no-untyped-def]
+def _elu_backward_task(task, n_tasks, dy, x, alpha, dx):
     first, last = share(dy.size, task, n_tasks)
     dy, x, dx = dy[first:last], x[first:last], dx[first:last]
     zero = dy.dtype.type(0)
@@ -199,7 +199,7 @@ def _elu_backward_task(task, n_tasks, dy, x, alpha, dx):  # type: ignore[no-unty
 
 
 @kernel
-def _elu_backward(n_tasks, dy, x, alpha, dx, n_threads):  # type: ignore[no-untyped-def]
+def _elu_backward(n_tasks, dy, x, alpha, dx, n_threads):
     parallel_for(_elu_backward_task, n_tasks, n_threads, (n_tasks, dy, x, alpha, dx))
 
 

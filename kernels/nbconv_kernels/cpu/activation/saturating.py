@@ -14,7 +14,7 @@ from nbconv_kernels.cpu.tasks import check_same_shape, share
 
 
 @kernel
-def _sigmoid_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
+def _sigmoid_task(task, n_tasks, x, y):
     first, last = share(x.size, task, n_tasks)
     x, y = x[first:last], y[first:last]
     for i in range(x.size):
@@ -22,7 +22,7 @@ def _sigmoid_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _sigmoid(n_tasks, x, y, n_threads):  # type: ignore[no-untyped-def]
+def _sigmoid(n_tasks, x, y, n_threads):
     parallel_for(_sigmoid_task, n_tasks, n_threads, (n_tasks, x, y))
 
 
@@ -37,7 +37,7 @@ def sigmoid(x: Array) -> Array:
 
 
 @kernel
-def _sigmoid_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-def]
+def _sigmoid_backward_task(task, n_tasks, dy, y, dx):
     first, last = share(dy.size, task, n_tasks)
     dy, y, dx = dy[first:last], y[first:last], dx[first:last]
     one = dy.dtype.type(1)
@@ -46,7 +46,7 @@ def _sigmoid_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped
 
 
 @kernel
-def _sigmoid_backward(n_tasks, dy, y, dx, n_threads):  # type: ignore[no-untyped-def]
+def _sigmoid_backward(n_tasks, dy, y, dx, n_threads):
     parallel_for(_sigmoid_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
 
 
@@ -63,7 +63,7 @@ def sigmoid_backward(dy: Array, y: Array) -> Array:
 
 
 @kernel
-def _tanh_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
+def _tanh_task(task, n_tasks, x, y):
     first, last = share(x.size, task, n_tasks)
     x, y = x[first:last], y[first:last]
     for i in range(x.size):
@@ -71,7 +71,7 @@ def _tanh_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _tanh(n_tasks, x, y, n_threads):  # type: ignore[no-untyped-def]
+def _tanh(n_tasks, x, y, n_threads):
     parallel_for(_tanh_task, n_tasks, n_threads, (n_tasks, x, y))
 
 
@@ -86,7 +86,7 @@ def tanh(x: Array) -> Array:
 
 
 @kernel
-def _tanh_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-def]
+def _tanh_backward_task(task, n_tasks, dy, y, dx):
     first, last = share(dy.size, task, n_tasks)
     dy, y, dx = dy[first:last], y[first:last], dx[first:last]
     one = dy.dtype.type(1)
@@ -95,7 +95,7 @@ def _tanh_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _tanh_backward(n_tasks, dy, y, dx, n_threads):  # type: ignore[no-untyped-def]
+def _tanh_backward(n_tasks, dy, y, dx, n_threads):
     parallel_for(_tanh_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
 
 

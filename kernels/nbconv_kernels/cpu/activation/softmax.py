@@ -41,7 +41,7 @@ def rows_at_once(length: int) -> int:
 
 
 @kernel
-def exponentials(x, y, first, last, length, maxima, sums):  # type: ignore[no-untyped-def]
+def exponentials(x, y, first, last, length, maxima, sums):
     """Write exp(x - max(x)) of the rows ``first`` .. ``last`` to ``y``; keep each row's maximum and sum.
 
     NaN in a row makes its sum NaN.
@@ -67,7 +67,7 @@ def exponentials(x, y, first, last, length, maxima, sums):  # type: ignore[no-un
 
 
 @kernel
-def _rows_task(task, n_tasks, x, length, step, y):  # type: ignore[no-untyped-def]
+def _rows_task(task, n_tasks, x, length, step, y):
     rows = x.size // length
     maxima, sums = np.empty(step, x.dtype), np.empty(step, x.dtype)
     end = rows * (task + 1) // n_tasks
@@ -82,12 +82,12 @@ def _rows_task(task, n_tasks, x, length, step, y):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _rows(n_tasks, x, length, step, y, n_threads):  # type: ignore[no-untyped-def]
+def _rows(n_tasks, x, length, step, y, n_threads):
     parallel_for(_rows_task, n_tasks, n_threads, (n_tasks, x, length, step, y))
 
 
 @kernel
-def _columns_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
+def _columns_task(task, n_tasks, x, y):
     outer, length, inner = x.shape
     blocks = (inner + _COLUMNS - 1) // _COLUMNS
     maxima, sums = np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype)
@@ -114,7 +114,7 @@ def _columns_task(task, n_tasks, x, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _columns(n_tasks, x, y, n_threads):  # type: ignore[no-untyped-def]
+def _columns(n_tasks, x, y, n_threads):
     parallel_for(_columns_task, n_tasks, n_threads, (n_tasks, x, y))
 
 
@@ -140,7 +140,7 @@ def softmax(x: Array, axis: int = 1) -> Array:
 
 
 @kernel
-def _rows_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-def]
+def _rows_backward_task(task, n_tasks, dy, y, dx):
     rows = y.shape[0]
     for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
         gradient, value, out = dy[row], y[row], dx[row]
@@ -152,12 +152,12 @@ def _rows_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-de
 
 
 @kernel
-def _rows_backward(n_tasks, dy, y, dx, n_threads):  # type: ignore[no-untyped-def]
+def _rows_backward(n_tasks, dy, y, dx, n_threads):
     parallel_for(_rows_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
 
 
 @kernel
-def _columns_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped-def]
+def _columns_backward_task(task, n_tasks, dy, y, dx):
     outer, length, inner = y.shape
     blocks = (inner + _COLUMNS - 1) // _COLUMNS
     sums = np.empty(_COLUMNS, y.dtype)
@@ -177,7 +177,7 @@ def _columns_backward_task(task, n_tasks, dy, y, dx):  # type: ignore[no-untyped
 
 
 @kernel
-def _columns_backward(n_tasks, dy, y, dx, n_threads):  # type: ignore[no-untyped-def]
+def _columns_backward(n_tasks, dy, y, dx, n_threads):
     parallel_for(_columns_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
 
 

@@ -41,7 +41,7 @@ __all__ = ["adaptive_avg_pool2d", "adaptive_avg_pool2d_backward", "avg_pool2d", 
 
 
 @kernel
-def _gather_task(task, n_tasks, x, y, shape, ranges, weights):  # type: ignore[no-untyped-def]
+def _gather_task(task, n_tasks, x, y, shape, ranges, weights):
     images, c, h, w, p_size, q_size = shape
     step = lanes(x)
     zero = fill(x, x.dtype.type(0))
@@ -64,7 +64,7 @@ def _gather_task(task, n_tasks, x, y, shape, ranges, weights):  # type: ignore[n
 
 
 @kernel
-def _gather(n_tasks, x, y, shape, ranges, weights, n_threads):  # type: ignore[no-untyped-def]
+def _gather(n_tasks, x, y, shape, ranges, weights, n_threads):
     parallel_for(_gather_task, n_tasks, n_threads, (n_tasks, x, y, shape, ranges, weights))
 
 

@@ -42,14 +42,14 @@ _LINE = 16  # channels that tasks do not share: a cache line
 
 
 @kernel
-def taps_inside(start, dilation, taps, size):  # type: ignore[no-untyped-def]
+def taps_inside(start, dilation, taps, size):
     """(first, last) of a window's taps that fall into 0 .. ``size`` when tap 0 falls on ``start``."""
     first = (dilation - 1 - start) // dilation if start < 0 else 0
     return first, min(taps, (size - start + dilation - 1) // dilation)
 
 
 @kernel
-def _max_pool_task(task, n_tasks, x, y, indices, geometry):  # type: ignore[no-untyped-def]
+def _max_pool_task(task, n_tasks, x, y, indices, geometry):
     (n, c, h, w, r_size, s_size, p_size, q_size) = geometry[:8]
     (stride_h, stride_w, pad_top, _, pad_left, _, dilation_h, dilation_w) = geometry[8:]
     step = lanes(x)
@@ -80,7 +80,7 @@ def _max_pool_task(task, n_tasks, x, y, indices, geometry):  # type: ignore[no-u
 
 
 @kernel
-def _max_pool(n_tasks, x, y, indices, geometry, n_threads):  # type: ignore[no-untyped-def]
+def _max_pool(n_tasks, x, y, indices, geometry, n_threads):
     parallel_for(_max_pool_task, n_tasks, n_threads, (n_tasks, x, y, indices, geometry))
 
 
@@ -111,14 +111,14 @@ def max_pool2d(
 
 
 @kernel
-def _channels_of(part, parts, channels):  # type: ignore[no-untyped-def]
+def _channels_of(part, parts, channels):
     """(first, last) of a part of the channels, in whole cache lines."""
     lines = (channels + _LINE - 1) // _LINE
     return min(channels, lines * part // parts * _LINE), min(channels, lines * (part + 1) // parts * _LINE)
 
 
 @kernel
-def _tiles_task(task, n_tasks, dy, indices, dx, shape, parts, outside):  # type: ignore[no-untyped-def]
+def _tiles_task(task, n_tasks, dy, indices, dx, shape, parts, outside):
     images, channels, h, w, p_size, q_size = shape
     tile_h, tile_w = h // p_size, w // q_size
     zero = fill(dy, dy.dtype.type(0))
@@ -147,12 +147,12 @@ def _tiles_task(task, n_tasks, dy, indices, dx, shape, parts, outside):  # type:
 
 
 @kernel
-def _tiles(n_tasks, dy, indices, dx, shape, parts, outside, n_threads):  # type: ignore[no-untyped-def]
+def _tiles(n_tasks, dy, indices, dx, shape, parts, outside, n_threads):
     parallel_for(_tiles_task, n_tasks, n_threads, (n_tasks, dy, indices, dx, shape, parts, outside))
 
 
 @kernel
-def _scatter_task(task, n_tasks, dy, indices, dx, shape, parts, outside):  # type: ignore[no-untyped-def]
+def _scatter_task(task, n_tasks, dy, indices, dx, shape, parts, outside):
     images, channels, h, w, p_size, q_size = shape
     zero = dx.dtype.type(0)
     for job in range(images * parts * task // n_tasks, images * parts * (task + 1) // n_tasks):
@@ -171,7 +171,7 @@ def _scatter_task(task, n_tasks, dy, indices, dx, shape, parts, outside):  # typ
 
 
 @kernel
-def _scatter(n_tasks, dy, indices, dx, shape, parts, outside, n_threads):  # type: ignore[no-untyped-def]
+def _scatter(n_tasks, dy, indices, dx, shape, parts, outside, n_threads):
     parallel_for(_scatter_task, n_tasks, n_threads, (n_tasks, dy, indices, dx, shape, parts, outside))
 
 
