@@ -1,13 +1,4 @@
-"""Vectors of a register's width as values in kernels, for loops that LLVM does not vectorise by itself.
-
-A pooling keeps one value per channel over two nested loops of its window. LLVM vectorises innermost loops
-only, and those only well when they are long; with the channels in a vector variable the window stays in
-registers, and six channels cost one masked operation instead of six scalar ones.
-
-``load`` and ``store`` take the number of elements that exist from a place on: lanes behind them are read as
-zero and not written. Limit: whatever the loop around is limited by; each function here is one or two
-instructions.
-"""
+"""Vectors from memory, and back."""
 
 from __future__ import annotations
 
@@ -16,61 +7,26 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic
 
 from nbconv_kernels.cpu.simd import SIMD
+from nbconv_kernels.cpu.vector.kind import ELEMENT, INT32, INT64, Vector, llvm_type, splat
 
-_INT32 = ir.IntType(32)
-_INT64 = ir.IntType(64)
-_FLAGS = ("contract", "nsz")  # no reassociation: the order is spelt out
 # AVX-512 masks an access at no cost. Elsewhere a mask is slow, or many branches: full vectors go without.
 _MASKS_ARE_FREE = SIMD.name == "avx512"
 
 
-class Vector(types.Type):
-    """Numba's type of ``lanes`` numbers (or truth values) of ``dtype`` in one register."""
-
-    def __init__(self, dtype: types.Type, lanes: int) -> None:
-        self.dtype = dtype
-        self.lanes = lanes
-        super().__init__(name=f"Vector({dtype}, {lanes})")
-
-
-_ELEMENT = {
-    types.float32: ir.FloatType(),
-    types.float64: ir.DoubleType(),
-    types.int32: _INT32,
-    types.boolean: ir.IntType(1),
-}
-
-
-def _llvm_type(vector: Vector) -> ir.VectorType:
-    return ir.VectorType(_ELEMENT[vector.dtype], vector.lanes)
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: Vector) -> None:
-        super().__init__(dmm, fe_type, _llvm_type(fe_type))
-
-
-def _splat(builder: Any, scalar: Any, lanes: int) -> Any:
-    undefined = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(_INT32, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes))
-
-
 def _existing(builder: Any, count: Any, lanes: int) -> Any:
     """True in the first ``count`` lanes. 32-bit numbers suffice: a count beyond the lanes is cut to them."""
-    most = ir.Constant(_INT64, lanes)
+    most = ir.Constant(INT64, lanes)
     count = builder.select(builder.icmp_signed("<", count, most), count, most)
-    numbers = ir.Constant(ir.VectorType(_INT32, lanes), list(range(lanes)))
-    return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(count, _INT32), lanes))
+    numbers = ir.Constant(ir.VectorType(INT32, lanes), list(range(lanes)))
+    return builder.icmp_signed("<", numbers, splat(builder, builder.trunc(count, INT32), lanes))
 
 
 def _whole(builder: Any, count: Any, lanes: int) -> Any:
     """Whether ``count`` elements fill the vector."""
-    return builder.icmp_signed(">=", count, ir.Constant(_INT64, lanes))
+    return builder.icmp_signed(">=", count, ir.Constant(INT64, lanes))
 
 
 def _place(context: Any, builder: Any, array_type: Any, array: Any, at: Any, vector: Any) -> Any:
@@ -88,7 +44,7 @@ def _memory_intrinsic(builder: Any, what: str, vector: Any, result: Any, paramet
 def lanes(typing_context: Any, array: Any) -> Any:
     """Elements of ``array``'s dtype in a vector, a constant."""
     count = SIMD.lanes(array.dtype.bitwidth // 8)
-    return types.intp(array), lambda context, builder, signature, values: ir.Constant(_INT64, count)
+    return types.intp(array), lambda context, builder, signature, values: ir.Constant(INT64, count)
 
 
 def _loaded(
@@ -98,16 +54,16 @@ def _loaded(
 
     The others are ``default``, zero if there is none.
     """
-    vector = ir.VectorType(_ELEMENT[array_type.dtype], lanes)
+    vector = ir.VectorType(ELEMENT[array_type.dtype], lanes)
     align = array_type.dtype.bitwidth // 8
     pointer = _place(context, builder, array_type, values[0], values[1], vector)
-    others = ir.Constant(vector, None) if default is None else _splat(builder, default, lanes)
+    others = ir.Constant(vector, None) if default is None else splat(builder, default, lanes)
 
     def masked() -> Any:
         mask = _existing(builder, values[2], lanes)
-        parameters = [vector.as_pointer(), _INT32, mask.type, vector]
+        parameters = [vector.as_pointer(), INT32, mask.type, vector]
         function = _memory_intrinsic(builder, "load", vector, vector, parameters)
-        return builder.call(function, [pointer, ir.Constant(_INT32, align), mask, others])
+        return builder.call(function, [pointer, ir.Constant(INT32, align), mask, others])
 
     if _MASKS_ARE_FREE:
         return masked()
@@ -153,7 +109,7 @@ def load_double(typing_context: Any, array: Any, at: Any, count: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         value = _loaded(context, builder, signature.args[0], values, result.lanes)
-        return value if array.dtype == types.float64 else builder.fpext(value, _llvm_type(result))
+        return value if array.dtype == types.float64 else builder.fpext(value, llvm_type(result))
 
     return result(array, types.intp, types.intp), codegen
 
@@ -164,7 +120,7 @@ def load_places(typing_context: Any, places: Any, at: Any, count: Any, default: 
     result = Vector(types.int32, SIMD.lanes(like.dtype.bitwidth // 8))
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        other = builder.trunc(values[3], _INT32)
+        other = builder.trunc(values[3], INT32)
         return _loaded(context, builder, signature.args[0], values[:3], result.lanes, other)
 
     return result(places, types.intp, types.intp, types.intp, like), codegen
@@ -178,9 +134,9 @@ def _stored(context: Any, builder: Any, array_type: Any, values: list[Any]) -> N
 
     def masked() -> None:
         mask = _existing(builder, values[3], kind.count)
-        parameters = [kind, kind.as_pointer(), _INT32, mask.type]
+        parameters = [kind, kind.as_pointer(), INT32, mask.type]
         function = _memory_intrinsic(builder, "store", kind, ir.VoidType(), parameters)
-        builder.call(function, [values[2], pointer, ir.Constant(_INT32, align), mask])
+        builder.call(function, [values[2], pointer, ir.Constant(INT32, align), mask])
 
     if _MASKS_ARE_FREE:
         masked()
@@ -225,7 +181,7 @@ def transpose_square(
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         source, source_at, source_stride, out, out_at, out_stride, rows, columns = values
         lanes = SIMD.lanes(signature.args[0].dtype.bitwidth // 8)
-        number = [ir.Constant(_INT64, lane) for lane in range(lanes)]
+        number = [ir.Constant(INT64, lane) for lane in range(lanes)]
         zero = number[0]
 
         def place(start: Any, stride: Any, row: int) -> Any:
@@ -243,7 +199,7 @@ def transpose_square(
         for _ in range(lanes.bit_length() - 1):
             vectors = [
                 builder.shuffle_vector(
-                    vectors[r], vectors[r + half], ir.Constant(ir.VectorType(_INT32, lanes), order)
+                    vectors[r], vectors[r + half], ir.Constant(ir.VectorType(INT32, lanes), order)
                 )
                 for r in range(half)
                 for order in (low, [place + half for place in low])
@@ -254,117 +210,3 @@ def transpose_square(
         return context.get_dummy_value()
 
     return types.void(source, i, i, out, i, i, i, i), codegen
-
-
-@intrinsic
-def fill(typing_context: Any, like: Any, value: Any) -> Any:
-    """``value`` in each lane, as many as ``like``, a vector or an array, has; integers become int32."""
-    count = like.lanes if isinstance(like, Vector) else SIMD.lanes(like.dtype.bitwidth // 8)
-    result = Vector(types.int32 if isinstance(value, types.Integer) else like.dtype, count)
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        scalar = context.cast(builder, values[1], value, result.dtype)
-        return _splat(builder, scalar, result.lanes)
-
-    return result(like, value), codegen
-
-
-@intrinsic
-def plus(typing_context: Any, a: Any, b: Any) -> Any:
-    """``a + b``, lane by lane."""
-    return a(a, b), lambda context, builder, signature, values: builder.fadd(*values, flags=_FLAGS)
-
-
-@intrinsic
-def minus(typing_context: Any, a: Any, b: Any) -> Any:
-    """``a - b``, of vectors lane by lane or of numbers. Never reassociated: (a - b) - c stays that."""
-    return a(a, b), lambda context, builder, signature, values: builder.fsub(*values, flags=_FLAGS)
-
-
-@intrinsic
-def times(typing_context: Any, a: Any, b: Any) -> Any:
-    """``a * b``, lane by lane."""
-    return a(a, b), lambda context, builder, signature, values: builder.fmul(*values, flags=_FLAGS)
-
-
-@intrinsic
-def larger(typing_context: Any, a: Any, b: Any) -> Any:
-    """The larger of ``a`` and ``b``, lane by lane, and ``b`` if one is not a number."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.select(builder.fcmp_ordered(">", *values), *values)
-
-    return a(a, b), codegen
-
-
-def _halved(builder: Any, vector: Any, combine: Any) -> Any:
-    """All lanes combined: the upper half with the lower one, and again with what is left, down to one."""
-    lanes = vector.type.count
-    undefined = ir.Constant(vector.type, ir.Undefined)
-    while lanes > 1:
-        lanes //= 2
-        order = [(i + lanes) % vector.type.count for i in range(vector.type.count)]
-        places = ir.Constant(ir.VectorType(_INT32, vector.type.count), order)
-        vector = combine(vector, builder.shuffle_vector(vector, undefined, places))
-    return builder.extract_element(vector, ir.Constant(_INT32, 0))
-
-
-@intrinsic
-def largest(typing_context: Any, vector: Any) -> Any:
-    """The largest number in a vector; any of its numbers if one is not a number."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        def combine(a: Any, b: Any) -> Any:
-            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
-
-        return _halved(builder, values[0], combine)
-
-    return vector.dtype(vector), codegen
-
-
-@intrinsic
-def total(typing_context: Any, vector: Any) -> Any:
-    """The sum of a vector's lanes."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return _halved(builder, values[0], lambda a, b: builder.fadd(a, b, flags=_FLAGS))
-
-    return vector.dtype(vector), codegen
-
-
-@intrinsic
-def beats(typing_context: Any, challenger: Any, best: Any) -> Any:
-    """True in the lanes where the challenger is the greater or is not a number."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        greater = builder.fcmp_ordered(">", *values)
-        return builder.or_(greater, builder.fcmp_unordered("uno", values[0], values[0]))
-
-    return Vector(types.boolean, best.lanes)(challenger, best), codegen
-
-
-@intrinsic
-def choose(typing_context: Any, mask: Any, a: Any, b: Any) -> Any:
-    """``a`` in the lanes where ``mask`` is true, ``b`` elsewhere."""
-    return a(mask, a, b), lambda context, builder, signature, values: builder.select(*values)
-
-
-@intrinsic
-def equal(typing_context: Any, a: Any, b: Any) -> Any:
-    """True in the lanes where the integers ``a`` and ``b`` are equal."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.icmp_signed("==", *values)
-
-    return Vector(types.boolean, a.lanes)(a, b), codegen
-
-
-@intrinsic
-def count(typing_context: Any, mask: Any) -> Any:
-    """In how many lanes a mask is true."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        bits = ir.IntType(mask.lanes)
-        return builder.zext(builder.ctpop(builder.bitcast(values[0], bits)), _INT64)
-
-    return types.intp(mask), codegen
