@@ -128,6 +128,9 @@ def test_the_place_in_nested_models():
         (nb.Pad2d(1), (2, 3), r"expected an input of shape \(N, C, H, W\), got shape \(2, 3\)"),
         (nb.Upsample(scale_factor=0.2), (2, 3, 4, 6), r"output_size must be positive, got \(0, 1\)"),
         (nb.Upsample(3), (2, 3), r"expected an input of shape \(N, C, H, W\), got shape \(2, 3\)"),
+        (nb.Maxout(3), (2, 4, 5, 5), "expected a multiple of 3 input channels, got 4 in an input of shape"),
+        (nb.Maxout(), (2, 4, 5), r"expected an input of shape \(N, C, H, W\) or \(N, C\), got \(2, 4, 5\)"),
+        (nb.Dropout2d(), (2, 4), r"expected an input of shape \(N, C, H, W\), got \(2, 4\)"),
         (nb.PReLU(3), (2, 4, 5, 5), "expected 3 input channels, got 4 in an input of shape"),
         (nb.PReLU(), (2,), r"expected an input of shape \(N, C, \.\.\.\), got \(2,\)"),
     ],
@@ -142,6 +145,25 @@ def test_layers_on_their_own(layer, shape, message):
     ):
         with pytest.raises(nb.LayerError, match=f"{type(layer).__name__}: .*{message}"):
             call()
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_unpooling_wants_what_a_pooling_gave(backend):
+    layer = nb.MaxUnpool2d(2).to(backend)
+    x, indices = array(1, 2, 3, 3), np.zeros((1, 2, 3, 3), np.int32)
+    for message, call in {
+        "needs the indices of a MaxPool2d": lambda: layer(x),
+        r"\(1, 2, 3, 2\)": lambda: layer(x, indices[..., :2]),
+        "6 x 6": lambda: layer(x, indices + 36),
+        r"expected an output size less than the stride \(2, 2\) away from \(6, 6\), got \(6, 8\)": (
+            lambda: layer(x, indices, (6, 8))
+        ),
+        r"expected an input of shape \(N, C, H, W\), got shape \(2, 3, 3\)": lambda: layer(x[0], indices),
+    }.items():
+        with pytest.raises(nb.LayerError, match=f"MaxUnpool2d: .*{message}"):
+            call()
+    with pytest.raises(nb.LayerError, match=r"MaxUnpool2d \(layer 0\): needs the indices"):
+        nb.Sequential(layer, backend=backend)(x)
 
 
 def test_one_value_a_channel_has_no_variance():
@@ -269,6 +291,9 @@ def test_finite_arrays_pass_the_check():
         (lambda: nb.Upsample(scale_factor=-1), "scale_factor must be a positive number or two, got -1"),
         (lambda: nb.Upsample(2, mode="bicubic"), "mode must be one of 'nearest', 'bilinear', got 'bicubic'"),
         (lambda: nb.Upsample(2, align_corners=True), 'align_corners goes with mode "bilinear"'),
+        (lambda: nb.Maxout(0), "pieces must be a positive integer, got 0"),
+        (lambda: nb.Dropout2d(2), r"Dropout2d: p is a probability and must be in \[0, 1\], got 2"),
+        (lambda: nb.MaxUnpool2d(0), "kernel_size must be positive, got 0"),
         (lambda: nb.PReLU(0), "num_parameters must be a positive integer, got 0"),
         (lambda: nb.GELU("erf"), 'approximate must be "none" or "tanh", got \'erf\''),
         (lambda: nb.Dense(0, 3), "in_features must be a positive integer, got 0"),

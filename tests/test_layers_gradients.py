@@ -91,6 +91,7 @@ CASES = {
     "flatten": (lambda: nb.Flatten(), IMAGE),
     "flatten-flat": (lambda: nb.Flatten(), (3, 4)),
     "dropout-off": (lambda: nb.Dropout(0.0), IMAGE),
+    "dropout2d-off": (lambda: nb.Dropout2d(0.0), IMAGE),
     "relu": (lambda: nb.ReLU(), IMAGE),
     "relu-flat": (lambda: nb.ReLU(), (3, 4)),
     "relu6": (lambda: nb.ReLU6(), IMAGE),
@@ -101,6 +102,10 @@ CASES = {
     "prelu": (lambda: nb.PReLU(), IMAGE),
     "prelu-channels": (lambda: nb.PReLU(4, init=0.6), IMAGE),
     "prelu-flat": (lambda: nb.PReLU(4), (3, 4)),
+    "maxout": (lambda: nb.Maxout(), IMAGE),
+    "maxout-one": (lambda: nb.Maxout(1), IMAGE),
+    "maxout-flat": (lambda: nb.Maxout(3), (3, 12)),
+    "maxout-of-dense": (lambda: nb.Sequential(nb.Dense(3, 4), nb.Maxout(2)), (5, 3)),
     "selu": (lambda: nb.SELU(), IMAGE),
     "gelu": (lambda: nb.GELU(), IMAGE),
     "gelu-tanh": (lambda: nb.GELU("tanh"), (3, 4)),
@@ -174,6 +179,49 @@ def test_dropout_gradient_drops_the_same_elements(backend):
     y, backprop = layer.forward(x, training=True)
     dx = backprop(np.ones_like(y))
     np.testing.assert_array_equal(dx, np.where(y == 0, 0, 1 / 0.6))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dropout2d_drops_channels(backend):
+    layer = nb.Dropout2d(0.4).to(backend, dtype="float64")
+    layer.seed = 3
+    x = distinct((8, 9, 4, 5))
+    y, backprop = layer.forward(x, training=True)
+    kept = (y != 0).all(axis=(2, 3))
+    assert ((y == 0).all(axis=(2, 3)) != kept).all()
+    assert 0.4 < kept.mean() < 0.8
+    factors = np.broadcast_to((kept / 0.6)[:, :, None, None], x.shape)
+    np.testing.assert_allclose(y, x * factors, rtol=1e-12)
+    np.testing.assert_allclose(backprop(np.ones_like(y)), factors, rtol=1e-12)
+    assert layer.forward(x, training=True)[0].tobytes() != y.tobytes()
+    np.testing.assert_array_equal(layer(x), x)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_unpooling_puts_maxima_back(backend):
+    pool, unpool = nb.MaxPool2d(2), nb.MaxUnpool2d(2)
+    for layer in (pool, unpool):
+        layer.to(backend, dtype="float64")
+    x = distinct((2, 3, 6, 5))
+    y, indices, _ = pool.forward_with_indices(x)
+    np.testing.assert_array_equal(y, pool.forward(x)[0])
+    image, backprop = unpool.forward(y, indices=indices, output_size=x.shape)
+    assert image.shape == x.shape
+    # What is there is the input itself, at one place a window.
+    assert ((image == 0) | (image == x)).all()
+    assert np.count_nonzero(image) == y.size
+    np.testing.assert_array_equal(image, unpool(y, indices, (6, 5)))
+    np.testing.assert_array_equal(pool(np.where(image == 0, -np.inf, image)), y)
+    dy = distinct(x.shape, seed=1)
+    dx = backprop(dy)
+    np.testing.assert_allclose(
+        np.sum(dx * y), np.sum(image * dy)
+    )  # linear in y: the gradient is the transpose
+    np.testing.assert_array_equal(
+        dx, np.take_along_axis(dy.reshape(2, 3, -1), indices.reshape(2, 3, -1), 2).reshape(dx.shape)
+    )
+    assert unpool.output_shape((2, 3, 3, 2)) == (2, 3, 6, 4)
+    assert unpool.forward(y[:0], indices=indices[:0], input_grad=False)[1](image[:0, :, :, :4]) is None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

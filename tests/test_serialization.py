@@ -47,6 +47,7 @@ def more_layers():
         nb.DenseBlock(nb.Conv2d(5, 2, 1), nb.Residual(nb.SELU(), nb.SiLU(), nb.PReLU())),
         nb.Conv2d(14, 4, 1),
         nb.Upsample((7, 8), mode="bilinear", align_corners=True),
+        nb.Concat(nb.Dropout2d(0.3), nb.Maxout(4)),
         nb.Sequential(nb.ReLU6(), nb.Hardswish(), nb.Softplus(2.0)),
         nb.GlobalAvgPool2d(),
         nb.LogSoftmax(),

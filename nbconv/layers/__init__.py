@@ -7,6 +7,7 @@ from nbconv.layers.activation import (
     Hardswish,
     LeakyReLU,
     LogSoftmax,
+    Maxout,
     PReLU,
     ReLU,
     ReLU6,
@@ -21,12 +22,13 @@ from nbconv.layers.concat import Concat, DenseBlock
 from nbconv.layers.conv import Conv2d
 from nbconv.layers.conv_transpose import ConvTranspose2d
 from nbconv.layers.dense import Dense
-from nbconv.layers.dropout import Dropout
+from nbconv.layers.dropout import Dropout, Dropout2d
 from nbconv.layers.norm import BatchNorm2d
 from nbconv.layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from nbconv.layers.residual import Residual
 from nbconv.layers.resize import Pad2d, Upsample
 from nbconv.layers.shape import Flatten
+from nbconv.layers.unpool import MaxUnpool2d
 
 __all__ = [
     "ELU",
@@ -41,6 +43,7 @@ __all__ = [
     "Dense",
     "DenseBlock",
     "Dropout",
+    "Dropout2d",
     "Flatten",
     "GlobalAvgPool2d",
     "Hardswish",
@@ -48,6 +51,8 @@ __all__ = [
     "LeakyReLU",
     "LogSoftmax",
     "MaxPool2d",
+    "MaxUnpool2d",
+    "Maxout",
     "PReLU",
     "Pad2d",
     "ReLU",

@@ -154,6 +154,48 @@ class PReLU(Layer):
         return y, backprop
 
 
+class Maxout(Layer):
+    """The largest of every ``pieces`` consecutive channels.
+
+    Input (N, C, H, W) or (N, C), output with C / pieces channels. Behind ``Dense(in, 2 * out)`` each output
+    is ``max(w1 x + b1, w2 x + b2)``: a convex function of pieces that are learned.
+
+    Args:
+        pieces: channels of which the largest is taken.
+
+    Source: Goodfellow et al., "Maxout networks", 2013; CS6375.
+    """
+
+    def __init__(self, pieces: int = 2) -> None:
+        self.pieces = positive_integer(pieces, "pieces")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) not in (2, 4):
+            raise self.error(f"expected an input of shape (N, C, H, W) or (N, C), got {input_shape}")
+        n, c, *size = input_shape
+        if c % self.pieces:
+            raise self.error(
+                f"expected a multiple of {self.pieces} input channels, got {c} "
+                f"in an input of shape {input_shape}"
+            )
+        return n, c // self.pieces, *size
+
+    def infer(self, x: Array) -> Array:
+        self.check(x)
+        y: Array = self.ops.maxout(x, self.pieces)[0]
+        return y
+
+    def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        self.check(x)
+        ops, pieces = self.ops, self.pieces
+        y, which = ops.maxout(x, pieces)
+
+        def backprop(dy: Array) -> Array | None:
+            return ops.maxout_backward(dy, which, pieces) if input_grad else None
+
+        return y, backprop
+
+
 class SELU(Activation):
     """1.0507 * (x where positive, else 1.6733 * (exp(x) - 1)).
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import ClassVar
 
 from nbconv.layers.base import Layer
 from nbconv.typing import Array, Backprop, Shape
@@ -26,6 +27,8 @@ class Dropout(Layer):
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
     """
 
+    op: ClassVar[str] = "dropout"
+
     def __init__(self, p: float = 0.5) -> None:
         self.p = float(p)
         if not 0.0 <= self.p <= 1.0:
@@ -44,12 +47,34 @@ class Dropout(Layer):
         self.check(x)
         if not training or self.p == 0.0:
             return x, lambda dy: dy if input_grad else None
-        ops, p, seed, offset = self.ops, self.p, self.seed, self.offset
+        drop, p, seed, offset = getattr(self.ops, self.op), self.p, self.seed, self.offset
         self.offset = offset + 1
-        y: Array = ops.dropout(x, p, seed, offset)
+        y: Array = drop(x, p, seed, offset)
 
         def backprop(dy: Array) -> Array | None:
             # The same elements are kept, so that dropout is its own gradient and no mask is stored.
-            return ops.dropout(dy, p, seed, offset) if input_grad else None
+            return drop(dy, p, seed, offset) if input_grad else None
 
         return y, backprop
+
+
+class Dropout2d(Dropout):
+    """Dropout of whole channels: each is zero everywhere in its image, or kept and divided by ``1 - p``.
+
+    Neighbouring pixels are alike, so that one of them alone is hardly missed. Input (N, C, H, W).
+
+    Args:
+        p: probability of a channel to be dropped.
+
+    Raises:
+        ValueError: unless 0 <= p <= 1.
+
+    Source: Tompson et al., "Efficient object localization using convolutional networks", 2014.
+    """
+
+    op = "dropout2d"
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 4:
+            raise self.error(f"expected an input of shape (N, C, H, W), got {input_shape}")
+        return input_shape

@@ -61,6 +61,17 @@ class MaxPool2d(Layer):
         return y
 
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        y, _, backprop = self.forward_with_indices(x, training, input_grad=input_grad)
+        return y, backprop
+
+    def forward_with_indices(
+        self, x: Array, training: bool = False, *, input_grad: bool = True
+    ) -> tuple[Array, Array, Backprop]:
+        """``forward`` that also tells where the maxima were, for a :class:`MaxUnpool2d`.
+
+        Returns:
+            (y, indices, backprop): the indices, int32 of the shape of ``y``, are row * W + column.
+        """
         self.check(x)
         ops, input_shape = self.ops, x.shape
         y, indices = ops.max_pool2d(x, *self._window)
@@ -68,7 +79,7 @@ class MaxPool2d(Layer):
         def backprop(dy: Array) -> Array | None:
             return ops.max_pool2d_backward(dy, indices, input_shape) if input_grad else None
 
-        return y, backprop
+        return y, indices, backprop
 
 
 class AvgPool2d(Layer):
