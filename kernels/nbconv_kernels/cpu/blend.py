@@ -76,27 +76,29 @@ def _blend_task(task, n_tasks, x, y, shape, value, rows, columns):
         p = job - image * out_height
         first, last = row_starts[p], row_starts[p + 1]
         if first == last:
-            for i in range(target, target + out_width * channels):
-                y[i] = value
+            out = y[target : target + out_width * channels]
+            for i in range(out.size):
+                out[i] = value
             continue
         source, origin = x, (image * height + row_sources[first]) * length
         if row_runs[p] == 0:
-            weight = row_weights[first]
+            weight, values = row_weights[first], x[origin : origin + length]
             for i in range(length):
-                line[i] = weight * x[origin + i]
+                line[i] = weight * values[i]
             for entry in range(first + 1, last):
                 base = (image * height + row_sources[entry]) * length
-                weight = row_weights[entry]
+                weight, values = row_weights[entry], x[base : base + length]
                 for i in range(length):
-                    line[i] += weight * x[base + i]
+                    line[i] += weight * values[i]
             source, origin = line, 0
         q = 0
         while q < out_width:
             first, last = column_starts[q], column_starts[q + 1]
             if column_runs[q] > 0:
-                base = origin + column_sources[first] * channels
-                for i in range(column_runs[q] * channels):
-                    y[target + q * channels + i] = source[base + i]
+                base, run = origin + column_sources[first] * channels, column_runs[q] * channels
+                copied, out = source[base : base + run], y[target + q * channels :]
+                for i in range(run):
+                    out[i] = copied[i]
                 q += column_runs[q]
                 continue
             for c in range(0, channels, step):

@@ -26,12 +26,13 @@ __all__ = ["accumulate_channels", "concat", "split", "take_channels"]
 def _move_task(task, n_tasks, x, x_first, x_width, y, y_first, y_width, rows, run, add):
     for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
         source, target = row * x_width + x_first, row * y_width + y_first
+        values, out = x[source : source + run], y[target : target + run]
         if add:
             for i in range(run):
-                y[target + i] += x[source + i]
+                out[i] += values[i]
         else:
             for i in range(run):
-                y[target + i] = x[source + i]
+                out[i] = values[i]
 
 
 @kernel

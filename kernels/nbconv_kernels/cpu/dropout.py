@@ -109,9 +109,10 @@ def dropout(x: Array, p: float, seed: int, offset: int) -> Array:
 def _scale_channels_task(task, n_tasks, x, factors, y, pixels):
     images, channels = factors.shape
     for row in range(images * pixels * task // n_tasks, images * pixels * (task + 1) // n_tasks):
-        image = row // pixels
+        start, stop = row * channels, (row + 1) * channels
+        values, factor, out = x[start:stop], factors[row // pixels], y[start:stop]
         for c in range(channels):
-            y[row * channels + c] = x[row * channels + c] * factors[image, c]
+            out[c] = values[c] * factor[c]
 
 
 @kernel

@@ -3,7 +3,8 @@
     y[n, j] = max over k < pieces of x[n, j * pieces + k]        dx[n, j * pieces + which[n, j]] = dy[n, j]
 
 Channels are the last axis of memory, so that the whole array is one row of groups, whatever its shape. Limit:
-memory bandwidth forward, with reads ``pieces`` elements apart; backward one write for each element of dx.
+one comparison, about a nanosecond, for each element of x; backward one scattered write for each of dy, after
+a block of dx was cleared that stays in the first cache.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from nbconv_kernels.cpu.tasks import row_of, share, task_count
 
 __all__ = ["maxout", "maxout_backward"]
 
+_BLOCK = 1024  # groups whose gradients are cleared, then written
+
 
 @kernel
 def _maxout_task(task, n_tasks, x, pieces, y, which):
     first, last = share(y.size, task, n_tasks)
-    for i in range(first, last):
+    x, y, which = x[first * pieces : last * pieces], y[first:last], which[first:last]
+    for i in range(y.size):
         best, best_at = x[i * pieces], 0
         for k in range(1, pieces):
             value = x[i * pieces + k]
@@ -65,11 +69,16 @@ def _maxout_backward_task(task, n_tasks, dy, which, pieces, dx, wrong):
     first, last = share(dy.size, task, n_tasks)
     zero = dy.dtype.type(0)
     bad = 0
-    for i in range(first, last):
-        chosen = which[i]
-        bad += (chosen < 0) | (chosen >= pieces)
-        for k in range(pieces):
-            dx[i * pieces + k] = dy[i] if k == chosen else zero
+    for start in range(first, last, _BLOCK):
+        stop = min(last, start + _BLOCK)
+        block = dx[start * pieces : stop * pieces]
+        for i in range(block.size):
+            block[i] = zero
+        for i in range(start, stop):
+            if 0 <= which[i] < pieces:
+                block[(i - start) * pieces + which[i]] = dy[i]
+            else:
+                bad += 1
     wrong[task] = bad
 
 

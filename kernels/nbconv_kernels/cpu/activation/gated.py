@@ -27,7 +27,8 @@ _CUBE = 0.044715
 @kernel
 def _gelu_task(task, n_tasks, x, y):
     first, last = share(x.size, task, n_tasks)
-    for i in range(first, last):
+    x, y = x[first:last], y[first:last]
+    for i in range(x.size):
         y[i] = x[i] * normal_cdf(x[i])
 
 
@@ -39,7 +40,8 @@ def _gelu(n_tasks, x, y, n_threads):
 @kernel
 def _gelu_tanh_task(task, n_tasks, x, root, cube, y):
     first, last = share(x.size, task, n_tasks)
-    for i in range(first, last):
+    x, y = x[first:last], y[first:last]
+    for i in range(x.size):
         y[i] = x[i] * vecmath.sigmoid(root * (x[i] + cube * x[i] * x[i] * x[i]))
 
 
@@ -66,8 +68,9 @@ def gelu(x: Array, approximate: str = "none") -> Array:
 @kernel
 def _gelu_backward_task(task, n_tasks, dy, x, density, dx):
     first, last = share(x.size, task, n_tasks)
+    dy, x, dx = dy[first:last], x[first:last], dx[first:last]
     half = x.dtype.type(0.5)
-    for i in range(first, last):
+    for i in range(x.size):
         slope = density * vecmath.exp(-half * x[i] * x[i])
         dx[i] = dy[i] * (normal_cdf(x[i]) + x[i] * slope)
 
@@ -80,8 +83,9 @@ def _gelu_backward(n_tasks, dy, x, density, dx, n_threads):
 @kernel
 def _gelu_tanh_backward_task(task, n_tasks, dy, x, root, cube, dx):
     first, last = share(x.size, task, n_tasks)
+    dy, x, dx = dy[first:last], x[first:last], dx[first:last]
     zero, one, three = x.dtype.type(0), x.dtype.type(1), x.dtype.type(3)
-    for i in range(first, last):
+    for i in range(x.size):
         square = x[i] * x[i]
         u = root * (x[i] + cube * square * x[i])
         # Of the sigmoid's two sides, e / (1 + e) is the small one: their product loses no digits.
@@ -120,7 +124,8 @@ def _is_exact(op: str, approximate: str) -> bool:
 @kernel
 def _silu_task(task, n_tasks, x, y):
     first, last = share(x.size, task, n_tasks)
-    for i in range(first, last):
+    x, y = x[first:last], y[first:last]
+    for i in range(x.size):
         y[i] = x[i] * vecmath.sigmoid(x[i])
 
 
@@ -142,8 +147,9 @@ def silu(x: Array) -> Array:
 @kernel
 def _silu_backward_task(task, n_tasks, dy, x, dx):
     first, last = share(x.size, task, n_tasks)
+    dy, x, dx = dy[first:last], x[first:last], dx[first:last]
     one = x.dtype.type(1)
-    for i in range(first, last):
+    for i in range(x.size):
         s = vecmath.sigmoid(x[i])
         dx[i] = dy[i] * (s * (one + x[i] * (one - s)))
 
@@ -168,9 +174,10 @@ def silu_backward(dy: Array, x: Array) -> Array:
 @kernel
 def _hardswish_task(task, n_tasks, x, y):
     first, last = share(x.size, task, n_tasks)
+    x, y = x[first:last], y[first:last]
     zero, three, six = x.dtype.type(0), x.dtype.type(3), x.dtype.type(6)
     sixth = x.dtype.type(1 / 6)
-    for i in range(first, last):
+    for i in range(x.size):
         gate = x[i] + three
         gate = zero if gate < zero else gate
         gate = six if gate > six else gate
@@ -195,9 +202,10 @@ def hardswish(x: Array) -> Array:
 @kernel
 def _hardswish_backward_task(task, n_tasks, dy, x, dx):
     first, last = share(x.size, task, n_tasks)
+    dy, x, dx = dy[first:last], x[first:last], dx[first:last]
     zero, half, three = x.dtype.type(0), x.dtype.type(0.5), x.dtype.type(3)
     third = x.dtype.type(1 / 3)
-    for i in range(first, last):
+    for i in range(x.size):
         inner = dy[i] * (x[i] * third + half)
         inner = dy[i] if x[i] >= three else inner
         dx[i] = zero if x[i] <= -three else inner

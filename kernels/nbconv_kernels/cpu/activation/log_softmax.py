@@ -52,17 +52,19 @@ def _columns_task(task, n_tasks, x, y):
             largest[j] = x[o, 0, first + j]
             total[j] = 0
         for i in range(1, length):
+            values = x[o, i, first : first + width]
             for j in range(width):
-                value = x[o, i, first + j]
-                largest[j] = value if value > largest[j] else largest[j]
+                largest[j] = values[j] if values[j] > largest[j] else largest[j]
         for i in range(length):
+            values = x[o, i, first : first + width]
             for j in range(width):
-                total[j] += vecmath.exp(x[o, i, first + j] - largest[j])
+                total[j] += vecmath.exp(values[j] - largest[j])
         for j in range(width):
             total[j] = log(total[j])
         for i in range(length):
+            values, out = x[o, i, first : first + width], y[o, i, first : first + width]
             for j in range(width):
-                y[o, i, first + j] = minus(minus(x[o, i, first + j], largest[j]), total[j])
+                out[j] = minus(minus(values[j], largest[j]), total[j])
 
 
 @kernel
@@ -116,16 +118,17 @@ def _columns_backward_task(task, n_tasks, dy, y, dx):
     for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
         o = block // blocks
         first = (block - o * blocks) * _COLUMNS
-        width = min(_COLUMNS, inner - first)
-        for j in range(width):
+        last = min(inner, first + _COLUMNS)
+        for j in range(last - first):
             total[j] = 0
         for i in range(length):
-            for j in range(width):
-                total[j] += dy[o, i, first + j]
+            gradient = dy[o, i, first:last]
+            for j in range(gradient.size):
+                total[j] += gradient[j]
         for i in range(length):
-            for j in range(width):
-                at = first + j
-                dx[o, i, at] = dy[o, i, at] - vecmath.exp(y[o, i, at]) * total[j]
+            gradient, value, out = dy[o, i, first:last], y[o, i, first:last], dx[o, i, first:last]
+            for j in range(value.size):
+                out[j] = gradient[j] - vecmath.exp(value[j]) * total[j]
 
 
 @kernel

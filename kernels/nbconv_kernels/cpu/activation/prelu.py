@@ -28,9 +28,9 @@ def _prelu_task(task, n_tasks, x, weight, y):
     rows = (x.size + width - 1) // width
     zero = x.dtype.type(0)
     for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
-        base = row * width
-        for c in range(min(width, x.size - base)):
-            y[base + c] = x[base + c] if x[base + c] > zero else x[base + c] * weight[c]
+        values, out = x[row * width : (row + 1) * width], y[row * width : (row + 1) * width]
+        for c in range(values.size):
+            out[c] = values[c] if values[c] > zero else values[c] * weight[c]
 
 
 @kernel
@@ -58,14 +58,16 @@ def _prelu_backward_task(task, n_tasks, dy, x, weight, dx, sums):
     width = weight.size
     rows = (x.size + width - 1) // width
     zero = x.dtype.type(0)
+    total = sums[task]
     for c in range(width):
-        sums[task, c] = 0
+        total[c] = 0
     for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
-        base = row * width
-        for c in range(min(width, x.size - base)):
-            gradient, value = dy[base + c], x[base + c]
-            dx[base + c] = gradient if value > zero else gradient * weight[c]
-            sums[task, c] += zero if value > zero else gradient * value
+        start, stop = row * width, (row + 1) * width
+        gradients, values, out = dy[start:stop], x[start:stop], dx[start:stop]
+        for c in range(values.size):
+            out[c] = gradients[c] if values[c] > zero else gradients[c] * weight[c]
+        for c in range(values.size):
+            total[c] += zero if values[c] > zero else gradients[c] * values[c]
 
 
 @kernel

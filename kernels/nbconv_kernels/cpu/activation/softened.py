@@ -24,8 +24,9 @@ _SCALED_ALPHA = _SCALE * 1.6732632423543772848170429916717
 @kernel
 def _selu_task(task, n_tasks, x, scale, scaled_alpha, y):
     first, last = share(x.size, task, n_tasks)
+    x, y = x[first:last], y[first:last]
     zero = x.dtype.type(0)
-    for i in range(first, last):
+    for i in range(x.size):
         y[i] = scaled_alpha * vecmath.expm1(x[i]) if x[i] <= zero else scale * x[i]
 
 
@@ -47,8 +48,9 @@ def selu(x: Array) -> Array:
 @kernel
 def _selu_backward_task(task, n_tasks, dy, x, scale, scaled_alpha, dx):
     first, last = share(x.size, task, n_tasks)
+    dy, x, dx = dy[first:last], x[first:last], dx[first:last]
     zero = x.dtype.type(0)
-    for i in range(first, last):
+    for i in range(x.size):
         slope = scale if x[i] > zero else scaled_alpha * vecmath.exp(x[i])
         dx[i] = dy[i] * slope
 
@@ -73,8 +75,9 @@ def selu_backward(dy: Array, x: Array) -> Array:
 @kernel
 def _softplus_task(task, n_tasks, x, beta, threshold, y):
     first, last = share(x.size, task, n_tasks)
+    x, y = x[first:last], y[first:last]
     zero = x.dtype.type(0)
-    for i in range(first, last):
+    for i in range(x.size):
         s = beta * x[i]
         soft = ((zero if s < zero else s) + log1p(vecmath.exp(-abs(s)))) / beta
         y[i] = x[i] if s > threshold else soft
@@ -98,7 +101,8 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
 @kernel
 def _softplus_backward_task(task, n_tasks, dy, x, beta, threshold, dx):
     first, last = share(x.size, task, n_tasks)
-    for i in range(first, last):
+    dy, x, dx = dy[first:last], x[first:last], dx[first:last]
+    for i in range(x.size):
         s = beta * x[i]
         soft = dy[i] * vecmath.sigmoid(s)
         dx[i] = dy[i] if s > threshold else soft

@@ -24,9 +24,9 @@ def _add_bias_task(task, n_tasks, y, bias):
     channels = bias.size
     pixels = y.size // channels
     for pixel in range(pixels * task // n_tasks, pixels * (task + 1) // n_tasks):
-        base = pixel * channels
+        out = y[pixel * channels : (pixel + 1) * channels]
         for c in range(channels):
-            y[base + c] += bias[c]
+            out[c] += bias[c]
 
 
 @kernel
