@@ -297,6 +297,17 @@ def _activations() -> None:
             case("softmax_backward", f"{shape}, axis {axis}", softmax_backward, terms)
         for op in ("add", "add_relu", "accumulate", "accumulate_relu"):
             case(op, f"{shape}", lambda rng, s=shape: call(rng.normal(size=s), rng.normal(size=s)))
+        case(
+            "add_scaled",
+            f"{shape}",
+            lambda rng, s=shape: call(rng.normal(size=s), rng.normal(size=s), -0.3),
+        )
+        case(
+            "sum_of_squares",
+            f"{shape}",
+            lambda rng, s=shape: call([rng.normal(size=s), rng.normal(size=(3, 5))]),
+            15 + int(np.prod(shape)),
+        )
         case("asarray", f"{shape}", lambda rng, s=shape: call(rng.normal(size=s)))
         case("to_numpy", f"{shape}", lambda rng, s=shape: call(rng.normal(size=s)))
         for p, seed, offset in ((0.3, 1, 2), (0, 3, 4), (1, 5, 6), (0.5, 2**64 - 1, 2**63 + 1)):

@@ -46,8 +46,9 @@ IN_PLACE = {
     "accumulate": (0,),
     "accumulate_channels": (0,),
     "accumulate_relu": (0,),
+    "add_scaled": (0,),
 }
-IN_PLACE_ANY_LAYOUT = {"accumulate", "accumulate_channels", "accumulate_relu"}
+IN_PLACE_ANY_LAYOUT = {"accumulate", "accumulate_channels", "accumulate_relu", "add_scaled"}
 
 
 def case(op: str, name: str, make: Callable[[Rng], Call], terms: int = 1) -> None:

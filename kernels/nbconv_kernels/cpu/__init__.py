@@ -102,6 +102,10 @@ from nbconv_kernels.cpu.pool import (
     max_unpool2d,
     max_unpool2d_backward,
 )
+from nbconv_kernels.cpu.regularization import (
+    add_scaled,
+    sum_of_squares,
+)
 from nbconv_kernels.cpu.resample import (
     upsample2d,
     upsample2d_backward,
@@ -122,6 +126,7 @@ __all__ = [
     "adaptive_avg_pool2d_backward",
     "add",
     "add_relu",
+    "add_scaled",
     "asarray",
     "avg_pool2d",
     "avg_pool2d_backward",
@@ -185,6 +190,7 @@ __all__ = [
     "softplus",
     "softplus_backward",
     "split",
+    "sum_of_squares",
     "take_channels",
     "tanh",
     "tanh_backward",

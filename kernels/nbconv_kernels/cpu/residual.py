@@ -18,7 +18,7 @@ __all__ = ["accumulate_relu", "add_relu"]
 
 
 @kernel
-def _add_relu_task(task, n_tasks, a, b, y):  # type: ignore[no-untyped-def]
+def _add_relu_task(task, n_tasks, a, b, y):
     first, last = share(a.size, task, n_tasks)
     a, b, y = a[first:last], b[first:last], y[first:last]
     zero = a.dtype.type(0)
@@ -28,7 +28,7 @@ def _add_relu_task(task, n_tasks, a, b, y):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _add_relu(n_tasks, a, b, y, n_threads):  # type: ignore[no-untyped-def]
+def _add_relu(n_tasks, a, b, y, n_threads):
     parallel_for(_add_relu_task, n_tasks, n_threads, (n_tasks, a, b, y))
 
 
@@ -48,7 +48,7 @@ def add_relu(a: Array, b: Array) -> Array:
 
 # A kernel of its own: given one array as both a and y, the other would find that they overlap and go slowly.
 @kernel
-def _accumulate_relu_task(task, n_tasks, into, value):  # type: ignore[no-untyped-def]
+def _accumulate_relu_task(task, n_tasks, into, value):
     first, last = share(into.size, task, n_tasks)
     into, value = into[first:last], value[first:last]
     zero = into.dtype.type(0)
@@ -58,7 +58,7 @@ def _accumulate_relu_task(task, n_tasks, into, value):  # type: ignore[no-untype
 
 
 @kernel
-def _accumulate_relu(n_tasks, into, value, n_threads):  # type: ignore[no-untyped-def]
+def _accumulate_relu(n_tasks, into, value, n_threads):
     parallel_for(_accumulate_relu_task, n_tasks, n_threads, (n_tasks, into, value))
 
 
