@@ -1,8 +1,8 @@
 """How CPU kernels are compiled, cached and run on several threads.
 
 ``@kernel`` is ``numba.njit`` with the project's settings. A product and a sum may become one fused operation,
-but no flag assumes NaN or infinity away, and sums are not reordered: LLVM compiles a loop twice, in vectors and
-one by one, and takes the second where arrays lie too close together to tell apart. Both have to round alike.
+but no flag assumes NaN or infinity away, and sums are not reordered: LLVM compiles a loop twice, in vectors
+and one by one, and takes the second where arrays lie too close together to tell apart. Both must round alike.
 
 ``parallel_for(body, n_tasks, n_threads, args)`` calls ``body(task, *args)`` for every task on Numba's thread
 pool. It does what ``prange`` does with a quarter of the compile time (0.1 s instead of 0.5 s a kernel), as it

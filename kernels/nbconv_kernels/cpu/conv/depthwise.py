@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, empty
 from nbconv_kernels.geometry import Conv2dGeometry
 
@@ -114,8 +114,8 @@ def _backward_weight_task(task, n_tasks, dy, x, strides, partial):
 
 
 @kernel
-def _backward_weight(dy, x, strides, partial, n_tasks):
-    parallel_for(_backward_weight_task, n_tasks, n_tasks, (n_tasks, dy, x, strides, partial))
+def _backward_weight(dy, x, strides, partial, n_tasks, n_threads):
+    parallel_for(_backward_weight_task, n_tasks, n_threads, (n_tasks, dy, x, strides, partial))
     for task in range(1, n_tasks):
         partial[0] += partial[task]
 
@@ -137,8 +137,8 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
 
 def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, C), (N, H, W, C) -> (C, 1, R, S)."""
-    partial = np.empty((num_threads(), g.r, g.s, g.c), x.dtype)
-    _backward_weight(dy, x, _strides(g), partial, len(partial))
+    partial = np.empty((get_num_threads(), g.r, g.s, g.c), x.dtype)
+    _backward_weight(dy, x, _strides(g), partial, len(partial), num_threads())
     return np.ascontiguousarray(partial[0].transpose(2, 0, 1)).reshape(g.weight_shape)
 
 

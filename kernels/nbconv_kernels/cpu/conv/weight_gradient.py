@@ -20,7 +20,7 @@ import numpy as np
 
 from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import panel_width
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
 from nbconv_kernels.cpu.microkernel import (
     ROWS,
@@ -276,8 +276,21 @@ def reduce(reduction: Reduction, taps: Array, dy: Array, x: Array, across: int, 
     padded_rows, panels = covers[0] * ROWS + covers[1] * SHORT_ROWS, -(-reduction.columns // width)
     pixels = reduction.images * reduction.out_h * reduction.out_w
     work = pixels * reduction.rows * reduction.columns * len(taps)
-    threads = num_threads() if work > _SMALL else 1
-    by_units = len(taps) * panels * sum(covers) >= 8 * threads and pixels < _MANY_PIXELS * threads
-    splits = (1, threads) if by_units else (threads, 1)
+    # The split decides the bits, so it goes by the threads set and not by those free at the moment.
+    tasks = get_num_threads() if work > _SMALL else 1
+    by_units = len(taps) * panels * sum(covers) >= 8 * tasks and pixels < _MANY_PIXELS * tasks
+    splits = (1, tasks) if by_units else (tasks, 1)
     sums = scratch("weight gradient", splits[0] * len(taps) * panels * padded_rows * width, x.dtype)
-    _reduce(tuple(reduction), covers, taps, dy, x, sums, width, splits, across, gradient, threads)
+    _reduce(
+        tuple(reduction),
+        covers,
+        taps,
+        dy,
+        x,
+        sums,
+        width,
+        splits,
+        across,
+        gradient,
+        min(tasks, num_threads()),
+    )

@@ -32,7 +32,7 @@ from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_weight,
     transform_weight_gradient,
 )
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, empty, scratch
 from nbconv_kernels.cpu.microkernel import (
     ROWS,
@@ -318,24 +318,28 @@ def _gather_task(task, n_tasks, rows, padded_rows, panels, width, splits, sums, 
 
 
 @kernel
-def _reduce(x, dy, covers, pads, width, block, memory, sums, gradient, n_tasks):
-    parallel_for(_reduce_task, n_tasks, n_tasks, (n_tasks, x, dy, covers, pads, width, block, memory, sums))
+def _reduce(x, dy, covers, pads, width, block, memory, sums, gradient, n_tasks, n_threads):
+    parallel_for(_reduce_task, n_tasks, n_threads, (n_tasks, x, dy, covers, pads, width, block, memory, sums))
     rows = dy.shape[3]
     padded_rows = covers[0] * ROWS + covers[1] * SHORT_ROWS
     panels = x.shape[3] // width
     parallel_for(
-        _gather_task, n_tasks, n_tasks, (n_tasks, rows, padded_rows, panels, width, n_tasks, sums, gradient)
+        _gather_task, n_tasks, n_threads, (n_tasks, rows, padded_rows, panels, width, n_tasks, sums, gradient)
     )
 
 
 def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, K), (N, H, W, C) -> (K, C, 3, 3)."""
     gradient = np.empty(g.weight_shape, x.dtype)
-    width, threads, covers = panel_width(x.itemsize), num_threads(), tiles(g.k)
+    # The split decides the bits, so it goes by the threads set and not by those free at the moment.
+    tasks = get_num_threads()
+    width, covers = panel_width(x.itemsize), tiles(g.k)
     block = _block(g.c, g.k)
     size = _POINTS * (block * (g.c + g.k) + 2 * _SKEW) + _SKEW
-    memory = scratch("winograd block", threads * size, x.dtype)
+    memory = scratch("winograd block", tasks * size, x.dtype)
     padded_rows = covers[0] * ROWS + covers[1] * SHORT_ROWS
-    sums = scratch("winograd sums", threads * _POINTS * g.c * padded_rows, x.dtype)
-    _reduce(x, dy, covers, (g.pad_top, g.pad_left), width, block, memory, sums, gradient.reshape(-1), threads)
+    sums = scratch("winograd sums", tasks * _POINTS * g.c * padded_rows, x.dtype)
+    pads = g.pad_top, g.pad_left
+    flat = gradient.reshape(-1)
+    _reduce(x, dy, covers, pads, width, block, memory, sums, flat, tasks, num_threads())
     return gradient
