@@ -49,7 +49,7 @@ from nbconv.layers import (
     Tanh,
     Upsample,
 )
-from nbconv.losses import CrossEntropyLoss, Loss, MSELoss
+from nbconv.losses import CrossEntropyLoss, L2Regularization, Loss, MSELoss
 from nbconv.optim import SGD, Adam, AdamW, Optimizer
 from nbconv.parameter import Parameter
 from nbconv.sequential import Sequential
@@ -87,6 +87,7 @@ __all__ = [
     "GlobalAvgPool2d",
     "Hardswish",
     "History",
+    "L2Regularization",
     "Layer",
     "LayerError",
     "LeakyReLU",

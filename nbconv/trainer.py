@@ -151,9 +151,10 @@ class Trainer:
 
     def _evaluate(self, x: Array, y: Array, batch_size: int) -> dict[str, float]:
         loss_of, means = self._placed_loss(), _Means()
+        value_of = getattr(loss_of, "value", lambda outputs, targets: loss_of(outputs, targets)[0])
         for inputs, targets in _Batches(x, y, None, batch_size):
             outputs = self.model(inputs)
-            means.add(len(inputs), self._measure(outputs, targets, loss_of(outputs, targets)[0]))
+            means.add(len(inputs), self._measure(outputs, targets, value_of(outputs, targets)))
         return means.logs()
 
     def _train_epoch(self, state: TrainingState, callbacks: Sequence[Callback], batches: _Batches) -> None:

@@ -1,55 +1,14 @@
-"""Losses: functions of a model's outputs and the targets that give their value and gradient together."""
+"""Losses of classifiers."""
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nbconv import backends
+from nbconv.losses.base import Loss
 from nbconv.typing import Array
-
-_REDUCTIONS = ("mean", "sum", "none")
-
-
-class Loss:
-    """Base of losses: ``loss(y, targets) -> (value, dy)``.
-
-    Args:
-        reduction: "mean" and "sum" give a float; "none" an array, and ``dy`` is the gradient of its sum.
-        backend: which backend computes; by default the one that ``y`` belongs to.
-
-    Raises:
-        ValueError: for another reduction or an unknown backend.
-    """
-
-    def __init__(self, reduction: str = "mean", *, backend: str | None = None) -> None:
-        if reduction not in _REDUCTIONS:
-            raise ValueError(
-                f"reduction must be one of {', '.join(map(repr, _REDUCTIONS))}, got {reduction!r}"
-            )
-        if backend is not None:
-            backends.check(backend)
-        self.reduction = reduction
-        self.backend = backend
-
-    def __call__(self, y: Array, targets: npt.ArrayLike) -> tuple[Any, Array]:
-        """(value, gradient with respect to ``y``).
-
-        Raises:
-            ValueError: if shapes do not fit or a target is out of range.
-            TypeError: if ``y`` is not float32 or float64, or the targets are of a wrong kind.
-        """
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if value is not None)
-        return f"{type(self).__name__}({settings})"
-
-    def _ops(self, y: Array) -> ModuleType:
-        return backends.get(self.backend or backends.of_array(y))
 
 
 class CrossEntropyLoss(Loss):
@@ -104,27 +63,4 @@ class CrossEntropyLoss(Loss):
             self.label_smoothing,
             self.reduction,
         )
-        return loss, dy
-
-
-class MSELoss(Loss):
-    """The squared difference ``(y - target)^2``, over all elements.
-
-    Targets are of the shape of ``y``: nothing is broadcast.
-
-    Args:
-        reduction: "mean", "sum" or "none".
-        backend: which backend computes; by default the one that ``y`` belongs to.
-    """
-
-    def __call__(self, y: Array, targets: npt.ArrayLike) -> tuple[Any, Array]:
-        """(value, gradient with respect to ``y``).
-
-        Raises:
-            ValueError: if the shapes differ.
-            TypeError: if ``y`` is not float32 or float64.
-        """
-        ops = self._ops(y)
-        dtype = y.dtype if y.dtype.kind == "f" else None
-        loss, dy = ops.mse_loss(y, ops.asarray(targets, dtype), self.reduction)
         return loss, dy

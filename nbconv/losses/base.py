@@ -1,0 +1,64 @@
+"""What every loss is: a function of outputs and targets that gives its value and gradient together."""
+
+from __future__ import annotations
+
+import copy
+from types import ModuleType
+from typing import Any, Self
+
+import numpy.typing as npt
+
+from nbconv import backends
+from nbconv.typing import Array
+
+_REDUCTIONS = ("mean", "sum", "none")
+
+
+class Loss:
+    """Base of losses: ``loss(y, targets) -> (value, dy)``.
+
+    Args:
+        reduction: "mean" and "sum" give a float; "none" an array, and ``dy`` is the gradient of its sum.
+        backend: which backend computes; by default the one that ``y`` belongs to.
+
+    Raises:
+        ValueError: for another reduction or an unknown backend.
+    """
+
+    def __init__(self, reduction: str = "mean", *, backend: str | None = None) -> None:
+        if reduction not in _REDUCTIONS:
+            raise ValueError(
+                f"reduction must be one of {', '.join(map(repr, _REDUCTIONS))}, got {reduction!r}"
+            )
+        if backend is not None:
+            backends.check(backend)
+        self.reduction = reduction
+        self.backend = backend
+
+    def __call__(self, y: Array, targets: npt.ArrayLike) -> tuple[Any, Array]:
+        """(value, gradient with respect to ``y``).
+
+        Raises:
+            ValueError: if shapes do not fit or a target is out of range.
+            TypeError: if ``y`` is not float32 or float64, or the targets are of a wrong kind.
+        """
+        raise NotImplementedError
+
+    def value(self, y: Array, targets: npt.ArrayLike) -> Any:
+        """The value alone, for evaluation."""
+        return self(y, targets)[0]
+
+    def placed(self, backend: str | None) -> Self:
+        """This loss, or a copy that computes on ``backend`` if it names none itself."""
+        if backend is None or self.backend is not None:
+            return self
+        loss = copy.copy(self)
+        loss.backend = backend
+        return loss
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if value is not None)
+        return f"{type(self).__name__}({settings})"
+
+    def _ops(self, y: Array) -> ModuleType:
+        return backends.get(self.backend or backends.of_array(y))
