@@ -191,6 +191,110 @@ def _channels() -> None:
             )
 
 
+def _group_norms() -> None:
+    for shape, groups, mean in (
+        ((2, 6, 4, 5), 2, 0.0),
+        ((1, 64, 7, 7), 32, 0.0),
+        ((3, 5, 1, 3), 5, 0.0),
+        ((2, 33, 20, 20), 3, 0.0),
+        ((5, 40, 9, 8), 1, 100.0),
+        ((0, 4, 3, 3), 2, 0.0),
+    ):
+        for affine in (False, True):
+
+            def data(rng: Rng, s=shape, mean=mean, affine=affine) -> tuple[Any, ...]:
+                weight = rng.normal(size=s[1]), rng.normal(size=s[1])
+                return mean + rng.normal(size=s), *(weight if affine else (None, None))
+
+            def backward(rng: Rng, groups=groups, data=data) -> Call:
+                x, weight, _ = data(rng)
+                return call(rng.normal(size=x.shape), x, groups, weight, 1e-3)
+
+            def forward(rng: Rng, groups=groups, data=data) -> Call:
+                x, weight, bias = data(rng)
+                return call(x, groups, weight, bias)
+
+            name = f"{shape}, {groups} groups" + ", affine" * affine + f" around {mean:g}" * (mean != 0)
+            case("group_norm", name, forward, 100 if mean else 1)
+            terms = max(1, shape[0]) * shape[2] * shape[3]
+            case("group_norm_backward", name, backward, terms * (100 if mean else 1))
+
+
+def _layer_norms() -> None:
+    for shape, trailing in (
+        ((4, 7), 1),
+        ((300, 130), 1),
+        ((2, 3, 5), 2),
+        ((6,), 1),
+        ((2, 3, 4, 5), 3),
+        ((8, 17, 12, 11), 3),
+        ((2, 3, 4, 5), 2),
+        ((2, 3, 4, 5), 1),
+        ((2, 3, 4, 5, 2), 3),
+        ((0, 5), 1),
+        ((0, 3, 4, 5), 3),
+    ):
+        normalized = shape[len(shape) - trailing :]
+        rows = max(1, int(np.prod(shape[: len(shape) - trailing])))
+        for affine in (False, True):
+
+            def parameters(rng: Rng, s=normalized, affine=affine) -> tuple[Any, ...]:
+                return (rng.normal(size=s), rng.normal(size=s)) if affine else (None, None)
+
+            def forward(rng: Rng, s=shape, normalized=normalized, parameters=parameters) -> Call:
+                return call(rng.normal(size=s), normalized, *parameters(rng))
+
+            def backward(rng: Rng, s=shape, normalized=normalized, parameters=parameters) -> Call:
+                return call(rng.normal(size=s), rng.normal(size=s), normalized, parameters(rng)[0], 1e-3)
+
+            name = f"{shape}, the last {trailing}" + ", affine" * affine
+            case("layer_norm", name, forward)
+            case("layer_norm_backward", name, backward, rows)
+
+
+def _local_norms() -> None:
+    for shape, size, kwargs in (
+        ((2, 7, 3, 2), 5, {"alpha": 0.3, "k": 1.5}),
+        ((1, 96, 9, 8), 5, {}),
+        ((2, 3, 4, 5), 4, {"alpha": 1.0, "beta": 0.5, "k": 2.0}),
+        ((4, 33, 18, 17), 1, {"alpha": 0.5, "beta": 2.0}),
+        ((1, 2, 3, 3), 9, {"alpha": 0.5}),
+        ((0, 4, 3, 3), 3, {}),
+    ):
+        name = f"{shape}, {size}"
+        case(
+            "local_response_norm",
+            name,
+            lambda rng, s=shape, size=size, kwargs=kwargs: call(2 * rng.normal(size=s), size, **kwargs),
+        )
+        case(
+            "local_response_norm_backward",
+            name,
+            lambda rng, s=shape, size=size, kwargs=kwargs: call(
+                rng.normal(size=s), 2 * rng.normal(size=s), size, **kwargs
+            ),
+            size,
+        )
+    for shape, window, eps in (
+        ((2, 3, 6, 7), (3, 5), 1e-4),
+        ((1, 1, 9, 9), (9, 9), 1e-4),
+        ((2, 33, 20, 21), (5, 5), 1e-4),
+        ((3, 4, 2, 3), (5, 7), 1.0),
+        ((2, 2, 3, 3), (1, 1), 100.0),
+        ((0, 2, 3, 3), (3, 3), 1e-4),
+    ):
+        name = f"{shape}, {window}" + f", eps {eps}" * (eps != 1e-4)
+        terms = shape[1] * window[0] * window[1]
+
+        def data(rng: Rng, s=shape, w=window) -> tuple[Any, ...]:
+            return rng.normal(size=s), rng.normal(size=s), rng.uniform(0.1, 1, w)
+
+        case("subtractive_norm", name, lambda rng, data=data: call(*data(rng)[1:]), terms)
+        case("subtractive_norm_backward", name, lambda rng, data=data: call(*data(rng)[1:]), terms)
+        case("divisive_norm", name, lambda rng, data=data, eps=eps: call(*data(rng)[1:], eps), terms)
+        case("divisive_norm_backward", name, lambda rng, data=data, eps=eps: call(*data(rng), eps), terms)
+
+
 def _activations() -> None:
     for shape in SHAPES:
         for op, extra in (
@@ -244,5 +348,14 @@ def _activations() -> None:
 
 def fill() -> None:
     """Put the rows into the table."""
-    for rows in (_transposed_convolutions, _paddings, _resamplings, _channels, _activations):
+    for rows in (
+        _transposed_convolutions,
+        _paddings,
+        _resamplings,
+        _channels,
+        _group_norms,
+        _layer_norms,
+        _local_norms,
+        _activations,
+    ):
         rows()

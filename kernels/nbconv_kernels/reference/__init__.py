@@ -41,6 +41,12 @@ from nbconv_kernels.reference.concat import (
     split,
     take_channels,
 )
+from nbconv_kernels.reference.contrast_norm import (
+    divisive_norm,
+    divisive_norm_backward,
+    subtractive_norm,
+    subtractive_norm_backward,
+)
 from nbconv_kernels.reference.conv import (
     conv2d,
     conv2d_backward_bias,
@@ -61,6 +67,14 @@ from nbconv_kernels.reference.dropout import (
     dropout,
     dropout2d,
 )
+from nbconv_kernels.reference.group_norm import (
+    group_norm,
+    group_norm_backward,
+)
+from nbconv_kernels.reference.layer_norm import (
+    layer_norm,
+    layer_norm_backward,
+)
 from nbconv_kernels.reference.layout import (
     accumulate,
     add,
@@ -69,6 +83,10 @@ from nbconv_kernels.reference.layout import (
     flatten,
     to_numpy,
     unflatten,
+)
+from nbconv_kernels.reference.local_response_norm import (
+    local_response_norm,
+    local_response_norm_backward,
 )
 from nbconv_kernels.reference.loss import (
     cross_entropy,
@@ -148,6 +166,8 @@ __all__ = [
     "dense_backward_bias",
     "dense_backward_input",
     "dense_backward_weight",
+    "divisive_norm",
+    "divisive_norm_backward",
     "dropout",
     "dropout2d",
     "elu",
@@ -155,10 +175,16 @@ __all__ = [
     "flatten",
     "gelu",
     "gelu_backward",
+    "group_norm",
+    "group_norm_backward",
     "hardswish",
     "hardswish_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "matmul",
@@ -190,6 +216,8 @@ __all__ = [
     "softplus",
     "softplus_backward",
     "split",
+    "subtractive_norm",
+    "subtractive_norm_backward",
     "sum_of_squares",
     "take_channels",
     "tanh",

@@ -16,7 +16,7 @@ from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.logarithm import log
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
-from nbconv_kernels.cpu.vector import fill, lanes, load, minus, store
+from nbconv_kernels.cpu.vector import fill, lanes, load, minus, plus, store, total
 
 
 @kernel
@@ -43,14 +43,14 @@ def _rows(n_tasks, x, length, step, y, n_threads):
 def _columns_task(task, n_tasks, x, y):
     outer, length, inner = x.shape
     blocks = (inner + _COLUMNS - 1) // _COLUMNS
-    largest, total = np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype)
+    largest, sums = np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype)
     for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
         o = block // blocks
         first = (block - o * blocks) * _COLUMNS
         width = min(_COLUMNS, inner - first)
         for j in range(width):
             largest[j] = x[o, 0, first + j]
-            total[j] = 0
+            sums[j] = 0
         for i in range(1, length):
             values = x[o, i, first : first + width]
             for j in range(width):
@@ -58,13 +58,13 @@ def _columns_task(task, n_tasks, x, y):
         for i in range(length):
             values = x[o, i, first : first + width]
             for j in range(width):
-                total[j] += vecmath.exp(values[j] - largest[j])
+                sums[j] += vecmath.exp(values[j] - largest[j])
         for j in range(width):
-            total[j] = log(total[j])
+            sums[j] = log(sums[j])
         for i in range(length):
             values, out = x[o, i, first : first + width], y[o, i, first : first + width]
             for j in range(width):
-                out[j] = minus(minus(values[j], largest[j]), total[j])
+                out[j] = minus(minus(values[j], largest[j]), sums[j])
 
 
 @kernel
@@ -94,41 +94,44 @@ def log_softmax(x: Array, axis: int = 1) -> Array:
 
 
 @kernel
-def _rows_backward_task(task, n_tasks, dy, y, dx):
-    rows = y.shape[0]
+def _rows_backward_task(task, n_tasks, dy, y, length, dx):
+    rows = y.size // length
+    zero = fill(y, y.dtype.type(0))
     for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
-        gradient, value, out = dy[row], y[row], dx[row]
-        total = y.dtype.type(0)
-        for i in range(value.size):
-            total += gradient[i]
-        for i in range(value.size):
-            out[i] = gradient[i] - vecmath.exp(value[i]) * total
+        start, stop = row * length, (row + 1) * length
+        sums = zero
+        for i in range(0, length, lanes(y)):
+            sums = plus(sums, load(dy, start + i, length - i))
+        whole = total(sums)
+        gradient, value, out = dy[start:stop], y[start:stop], dx[start:stop]
+        for i in range(length):
+            out[i] = gradient[i] - vecmath.exp(value[i]) * whole
 
 
 @kernel
-def _rows_backward(n_tasks, dy, y, dx, n_threads):
-    parallel_for(_rows_backward_task, n_tasks, n_threads, (n_tasks, dy, y, dx))
+def _rows_backward(n_tasks, dy, y, length, dx, n_threads):
+    parallel_for(_rows_backward_task, n_tasks, n_threads, (n_tasks, dy, y, length, dx))
 
 
 @kernel
 def _columns_backward_task(task, n_tasks, dy, y, dx):
     outer, length, inner = y.shape
     blocks = (inner + _COLUMNS - 1) // _COLUMNS
-    total = np.empty(_COLUMNS, y.dtype)
+    sums = np.empty(_COLUMNS, y.dtype)
     for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
         o = block // blocks
         first = (block - o * blocks) * _COLUMNS
         last = min(inner, first + _COLUMNS)
         for j in range(last - first):
-            total[j] = 0
+            sums[j] = 0
         for i in range(length):
             gradient = dy[o, i, first:last]
             for j in range(gradient.size):
-                total[j] += gradient[j]
+                sums[j] += gradient[j]
         for i in range(length):
             gradient, value, out = dy[o, i, first:last], y[o, i, first:last], dx[o, i, first:last]
             for j in range(value.size):
-                out[j] = gradient[j] - vecmath.exp(value[j]) * total[j]
+                out[j] = gradient[j] - vecmath.exp(value[j]) * sums[j]
 
 
 @kernel
@@ -150,8 +153,7 @@ def log_softmax_backward(dy: Array, y: Array, axis: int = 1) -> Array:
     if y.size == 0:
         return dx
     if inner == 1:
-        rows = (array.reshape(outer, length) for array in (row_of(dy), row_of(y), row_of(dx)))
-        _rows_backward(task_count(y.size), *rows, num_threads())
+        _rows_backward(task_count(y.size), row_of(dy), row_of(y), length, row_of(dx), num_threads())
     else:
         boxes = (array.reshape(outer, length, inner) for array in (row_of(dy), row_of(y), row_of(dx)))
         _columns_backward(task_count(y.size), *boxes, num_threads())
