@@ -68,6 +68,7 @@ def test_the_formula_of_the_kernels():
         [nb.Residual(conv(3, padding=1), conv(7, padding=3)), conv(2, stride=2)],
         [nb.Concat(conv(1), nb.Sequential(conv(3, padding=1), conv(3, padding=1))), nb.Conv2d(4, 2, 2)],
         [nb.DenseBlock(conv(3, padding=1), nb.Conv2d(4, 2, 3, padding=1)), nb.AvgPool2d(2)],
+        [nb.Pad2d(((3, 0), (1, 2))), conv(3, stride=2), conv(3, padding=1, padding_mode="replicate")],
     ],
 )
 def test_what_gradients_reach(layers):
@@ -79,6 +80,38 @@ def test_what_gradients_reach(layers):
     for (first, final), output, axis in ((rows, p, 0), (columns, q, 1)):
         start = row.offset[axis] + output * row.stride[axis]
         assert (first, final) == (max(0, start), start + row.size[axis] - 1)
+
+
+@pytest.mark.parametrize(
+    ("layers", "stride"),
+    [
+        ([nb.Upsample(scale_factor=2), conv(3, padding=1)], ("1/2", "1/2")),
+        ([nb.Upsample(scale_factor=(3, 2)), conv(2), conv(2)], ("1/3", "1/2")),
+        (
+            [conv(3, stride=2, padding=1), nb.Upsample(scale_factor=2, mode="bilinear"), conv(3, padding=1)],
+            ("1", "1"),
+        ),
+        ([nb.ConvTranspose2d(2, 2, 4, 2, 1), conv(3, padding=1)], ("1/2", "1/2")),
+        (
+            [conv(3, stride=2), nb.ConvTranspose2d(2, 2, 3, 2), nb.ConvTranspose2d(2, 2, (2, 5), (2, 3))],
+            ("1/2", "1/3"),
+        ),
+        (
+            [
+                nb.Concat(nb.Sequential(nb.AvgPool2d(4), nb.Upsample(scale_factor=4)), conv(3, padding=1)),
+                nb.Conv2d(4, 2, 3, padding=1),
+            ],
+            ("1", "1"),
+        ),
+    ],
+)
+def test_the_widest_field_behind_layers_that_enlarge(layers, stride):
+    model = nb.Sequential(*layers)
+    row = receptive_field(model).rows[-1]
+    assert row.stride == tuple(map(Fraction, stride))
+    spans = [measured(model, (24, 28), (12 + shift, 11 + shift)) for shift in range(12)]
+    for axis in (0, 1):
+        assert row.size[axis] == max(span[axis][1] - span[axis][0] + 1 for span in spans)
 
 
 def test_windows_of_pools():
