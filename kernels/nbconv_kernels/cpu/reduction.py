@@ -1,7 +1,7 @@
 """Sums over the rows of a matrix, column by column: bias gradients.
 
-One sweep over memory, which limits it. Each task adds its own rows; the sums of the tasks are added in order. A
-few columns would leave vectors half empty, so several rows are taken as one wide row and folded in the end.
+One sweep over memory, which limits it. Each task adds its own rows; the sums of the tasks are added in order.
+A few columns would leave vectors half empty, so several rows are taken as one wide row and folded in the end.
 """
 
 from __future__ import annotations
