@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import nbconv as nb
 from benchmarks.alternate import alternate
 
 _RACES = pytest.StashKey[list[tuple[str, str, dict[str, float]]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """An option to keep the races."""
+    parser.addoption("--races-json", help="write the races' medians and ratios to this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,7 +79,25 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_line(f"{group:24} {name:34} {columns}  ratio {ratio(times):5.2f}")
         mean = math.exp(sum(math.log(ratio(times)) for _, times in rows) / len(rows))
         terminalreporter.write_line(f"{group:24} geometric mean of {len(rows)}: {mean:.3f}")
+    path = config.getoption("--races-json")
+    if path:
+        Path(path).write_text(json.dumps(_as_data(races), indent=1) + "\n")
     everything = [ratio(times) for group, _, times in races if group.startswith("conv2d")]
     if len(everything) > 1:
         mean = math.exp(sum(map(math.log, everything)) / len(everything))
         terminalreporter.write_line(f"geometric mean over the {len(everything)} convolutions: {mean:.3f}")
+
+
+def _as_data(races: list[tuple[str, str, dict[str, float]]]) -> dict[str, Any]:
+    from nbconv_kernels.cpu.simd import SIMD
+
+    return {
+        "threads": nb.get_num_threads(),
+        "simd": SIMD.name,
+        "versions": {"nbconv": nb.__version__, "python": platform.python_version(), "numpy": np.__version__},
+        "races": [
+            {"group": group, "name": name, "ratio": ratio(times)}
+            | {f"{contestant}_ms": value * 1e3 for contestant, value in times.items()}
+            for group, name, times in races
+        ],
+    }
