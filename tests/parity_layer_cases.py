@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -295,6 +296,86 @@ def _local_norms() -> None:
         case("divisive_norm_backward", name, lambda rng, data=data, eps=eps: call(*data(rng), eps), terms)
 
 
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def _elementwise_losses() -> None:
+    for shape, reduction in itertools.product(
+        ((3, 4), (2, 3, 4, 5), (0, 2), (), (3, 33, 20, 20), (5000,)), REDUCTIONS
+    ):
+        terms = max(1, int(np.prod(shape))) if reduction != "none" else 1
+        for op, kwargs in (
+            ("l1_loss", {}),
+            ("smooth_l1_loss", {}),
+            ("smooth_l1_loss", {"beta": 0.3}),
+            ("smooth_l1_loss", {"beta": 0.0}),
+            ("huber_loss", {}),
+            ("huber_loss", {"delta": 0.3}),
+        ):
+            name = f"{shape}, {reduction}" + "".join(f", {key} = {value}" for key, value in kwargs.items())
+            case(
+                op,
+                name,
+                lambda rng, s=shape, how=reduction, kwargs=kwargs: call(
+                    rng.normal(size=s), rng.normal(size=s), how, **kwargs
+                ),
+                terms,
+            )
+        for weighted, positive in itertools.product((False, True), repeat=2):
+
+            def logits(rng: Rng, s=shape, how=reduction, weighted=weighted, positive=positive) -> Call:
+                channels = (s[1], 1, 1) if len(s) == 4 else s[1:]
+                return call(
+                    np.array(4 * rng.normal(size=s)),
+                    rng.uniform(0, 1, s),
+                    rng.uniform(0.5, 2, s) if weighted else None,
+                    rng.uniform(0.5, 2, channels) if positive else None,
+                    how,
+                )
+
+            name = f"{shape}, {reduction}" + ", weighted" * weighted + ", positive weighted" * positive
+            case("binary_cross_entropy_with_logits", name, logits, terms)
+        for integers in (False, True):
+
+            def signs(rng: Rng, s=shape, how=reduction, integers=integers) -> Call:
+                signs = 2 * rng.integers(0, 2, s) - 1
+                return call(rng.normal(size=s), np.array(signs, int if integers else float), how)
+
+            case("hinge_loss", f"{shape}, {reduction}" + ", integers" * integers, signs, terms)
+
+
+def _margin_losses() -> None:
+    for shape, reduction in itertools.product(((7, 10), (1, 2), (0, 4), (400, 1000)), REDUCTIONS):
+        rows = max(1, shape[0]) if reduction != "none" else 1
+
+        def scores(rng: Rng, s=shape) -> tuple[Any, Any]:
+            return 2 * rng.normal(size=s), rng.integers(0, s[1], s[0])
+
+        for p, margin, weighted in ((1, 1.0, False), (2, 1.0, False), (1, 0.3, True), (2, 2.0, True)):
+
+            def margins(
+                rng: Rng, p=p, margin=margin, weighted=weighted, scores=scores, how=reduction
+            ) -> Call:
+                x, labels = scores(rng)
+                weight = rng.uniform(0.5, 2, x.shape[1]) if weighted else None
+                return call(x, labels, p, margin, weight, how)
+
+            name = f"{shape}, {reduction}, p = {p}, margin = {margin}" + ", weighted" * weighted
+            case("multi_margin_loss", name, margins, rows * shape[1])
+        name = f"{shape}, {reduction}"
+        case(
+            "multiclass_hinge_loss",
+            name,
+            lambda rng, scores=scores, how=reduction: call(*scores(rng), how),
+            rows,
+        )
+
+        def ties(rng: Rng, s=shape, how=reduction) -> Call:
+            return call(rng.integers(0, 3, s).astype(float), rng.integers(0, s[1], s[0]), how)
+
+        case("multiclass_hinge_loss", name + ", ties", ties, rows)
+
+
 def _activations() -> None:
     for shape in SHAPES:
         for op, extra in (
@@ -356,6 +437,8 @@ def fill() -> None:
         _group_norms,
         _layer_norms,
         _local_norms,
+        _elementwise_losses,
+        _margin_losses,
         _activations,
     ):
         rows()

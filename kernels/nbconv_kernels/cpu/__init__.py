@@ -35,6 +35,10 @@ from nbconv_kernels.cpu.activation import (
     tanh,
     tanh_backward,
 )
+from nbconv_kernels.cpu.binary_loss import (
+    binary_cross_entropy_with_logits,
+    hinge_loss,
+)
 from nbconv_kernels.cpu.concat import (
     accumulate_channels,
     concat,
@@ -92,6 +96,10 @@ from nbconv_kernels.cpu.loss import (
     cross_entropy,
     mse_loss,
 )
+from nbconv_kernels.cpu.margin_loss import (
+    multi_margin_loss,
+    multiclass_hinge_loss,
+)
 from nbconv_kernels.cpu.maxout import (
     maxout,
     maxout_backward,
@@ -119,6 +127,11 @@ from nbconv_kernels.cpu.pool import (
     max_pool2d_backward,
     max_unpool2d,
     max_unpool2d_backward,
+)
+from nbconv_kernels.cpu.regression_loss import (
+    huber_loss,
+    l1_loss,
+    smooth_l1_loss,
 )
 from nbconv_kernels.cpu.regularization import (
     add_scaled,
@@ -152,6 +165,7 @@ __all__ = [
     "batch_norm2d_backward",
     "batch_norm2d_inference_backward",
     "batch_norm2d_statistics",
+    "binary_cross_entropy_with_logits",
     "channels_last",
     "concat",
     "conv2d",
@@ -179,6 +193,9 @@ __all__ = [
     "group_norm_backward",
     "hardswish",
     "hardswish_backward",
+    "hinge_loss",
+    "huber_loss",
+    "l1_loss",
     "layer_norm",
     "layer_norm_backward",
     "leaky_relu",
@@ -195,6 +212,8 @@ __all__ = [
     "maxout",
     "maxout_backward",
     "mse_loss",
+    "multi_margin_loss",
+    "multiclass_hinge_loss",
     "name",
     "pad2d",
     "pad2d_backward",
@@ -211,6 +230,7 @@ __all__ = [
     "sigmoid_backward",
     "silu",
     "silu_backward",
+    "smooth_l1_loss",
     "softmax",
     "softmax_backward",
     "softplus",

@@ -108,13 +108,17 @@ def mse_loss(x: Array, target: Array, reduction: str = "mean") -> tuple[float | 
     check_reduction("mse_loss", reduction)
     check_shape("mse_loss", "a target", target, x.shape)
     difference = x - target
-    losses, dx = difference * difference, 2 * difference
+    return reduced(difference * difference, 2 * difference, reduction, x.size)
+
+
+def reduced(losses: Array, dx: Array, reduction: str, count: int) -> tuple[float | Array, Array]:
+    """(loss, dx) of a loss function that gives both for each element, "mean" being over ``count`` of them."""
     if reduction == "none":
         return laid_out(losses), laid_out(dx)
     total = float(losses.sum())
     if reduction == "sum":
         return total, laid_out(dx)
-    return (total / x.size, laid_out(dx / x.size)) if x.size else (float("nan"), laid_out(dx))
+    return (total / count, laid_out(dx / count)) if count else (float("nan"), laid_out(dx))
 
 
 def check_reduction(op: str, reduction: str) -> None:
