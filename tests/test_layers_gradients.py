@@ -88,6 +88,22 @@ CASES = {
     "batchnorm-eps": (lambda: _batch_norm(eps=0.1, momentum=None), IMAGE),
     "batchnorm-no-affine": (lambda: _batch_norm(affine=False), IMAGE),
     "batchnorm-untracked": (lambda: _batch_norm(track_running_stats=False), IMAGE),
+    "groupnorm": (lambda: _affine(nb.GroupNorm(2, 4)), IMAGE),
+    "groupnorm-one": (lambda: _affine(nb.GroupNorm(1, 4, eps=0.1)), IMAGE),
+    "groupnorm-each": (lambda: nb.GroupNorm(4, 4, affine=False), IMAGE),
+    "layernorm": (lambda: _affine(nb.LayerNorm((4, 6, 5))), IMAGE),
+    "layernorm-rows": (lambda: _affine(nb.LayerNorm((6, 5), bias=False)), IMAGE),
+    "layernorm-flat": (lambda: _affine(nb.LayerNorm(7, eps=0.1)), (3, 7)),
+    "layernorm-no-affine": (lambda: nb.LayerNorm(7, elementwise_affine=False), (3, 7)),
+    "lrn": (lambda: nb.LocalResponseNorm(3, alpha=2.0), IMAGE),
+    "lrn-even": (lambda: nb.LocalResponseNorm(2, alpha=1.0, beta=0.5, k=2.0), IMAGE),
+    "lrn-beyond": (lambda: nb.LocalResponseNorm(11, alpha=3.0), IMAGE),
+    "subtractive": (lambda: nb.SubtractiveNorm(3), IMAGE),
+    "subtractive-wide": (lambda: nb.SubtractiveNorm(9, sigma=1.5), IMAGE),
+    "divisive": (lambda: nb.DivisiveNorm(3), IMAGE),
+    "divisive-eps": (lambda: nb.DivisiveNorm(5, eps=0.6), IMAGE),
+    "contrast": (lambda: nb.ContrastNorm(5), IMAGE),
+    "contrast-even-weights": (lambda: nb.ContrastNorm(3, sigma=np.inf), IMAGE),
     "flatten": (lambda: nb.Flatten(), IMAGE),
     "flatten-flat": (lambda: nb.Flatten(), (3, 4)),
     "dropout-off": (lambda: nb.Dropout(0.0), IMAGE),
@@ -139,6 +155,13 @@ CASES = {
 def _scaled_by(factor):
     """Reaches the far ends of an activation: inputs are of at most 1."""
     return nb.Conv2d(4, 4, 1, groups=4, bias=False, weight_init=nb.initializers.constant(factor))
+
+
+def _affine(layer):
+    """With weights and biases away from their first values, which would hide mistakes."""
+    for shift, parameter in enumerate(layer.parameters()):
+        parameter.data = distinct(parameter.shape, seed=shift) / parameter.size + shift
+    return layer
 
 
 def _batch_norm(**settings):

@@ -119,6 +119,13 @@ def test_windows_of_pools():
     assert (rows[0].size, rows[0].stride, rows[0].offset) == ((5, 2), (2, 2), (-1, 0))
 
 
+def test_windows_of_contrast_normalisation():
+    layers = nb.SubtractiveNorm(5), nb.DivisiveNorm(3), nb.ContrastNorm(5)
+    rows = receptive_field(nb.Sequential(*layers)).rows
+    assert [row.size for row in rows] == [(5, 5), (7, 7), (15, 15)]
+    assert rows[-1].offset == (-7, -7)
+
+
 def test_rows_are_those_of_the_summary():
     model = nb.Sequential(
         conv(3, padding=1),

@@ -48,6 +48,8 @@ def more_layers():
         nb.Conv2d(14, 4, 1),
         nb.Upsample((7, 8), mode="bilinear", align_corners=True),
         nb.Concat(nb.Dropout2d(0.3), nb.Maxout(4)),
+        nb.Sequential(nb.LocalResponseNorm(3), nb.GroupNorm(1, 5), nb.LayerNorm((7, 8))),
+        nb.Sequential(nb.SubtractiveNorm(5), nb.DivisiveNorm(3, np.inf), nb.ContrastNorm(eps=0.1)),
         nb.Sequential(nb.ReLU6(), nb.Hardswish(), nb.Softplus(2.0)),
         nb.GlobalAvgPool2d(),
         nb.LogSoftmax(),

@@ -23,6 +23,8 @@ from nbconv.layers.conv import Conv2d
 from nbconv.layers.conv_transpose import ConvTranspose2d
 from nbconv.layers.dense import Dense
 from nbconv.layers.dropout import Dropout, Dropout2d
+from nbconv.layers.group_norm import GroupNorm, LayerNorm
+from nbconv.layers.local_norm import ContrastNorm, DivisiveNorm, LocalResponseNorm, SubtractiveNorm
 from nbconv.layers.norm import BatchNorm2d
 from nbconv.layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 from nbconv.layers.residual import Residual
@@ -38,17 +40,22 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm2d",
     "Concat",
+    "ContrastNorm",
     "Conv2d",
     "ConvTranspose2d",
     "Dense",
     "DenseBlock",
+    "DivisiveNorm",
     "Dropout",
     "Dropout2d",
     "Flatten",
     "GlobalAvgPool2d",
+    "GroupNorm",
     "Hardswish",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
+    "LocalResponseNorm",
     "LogSoftmax",
     "MaxPool2d",
     "MaxUnpool2d",
@@ -62,6 +69,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "SubtractiveNorm",
     "Tanh",
     "Upsample",
 ]
