@@ -55,7 +55,19 @@ from nbconv.layers import (
     Tanh,
     Upsample,
 )
-from nbconv.losses import CrossEntropyLoss, L2Regularization, Loss, MSELoss
+from nbconv.losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HingeLoss,
+    HuberLoss,
+    L1Loss,
+    L2Regularization,
+    Loss,
+    MSELoss,
+    MultiClassHingeLoss,
+    MultiMarginLoss,
+    SmoothL1Loss,
+)
 from nbconv.optim import SGD, Adam, AdamW, Optimizer
 from nbconv.parameter import Parameter
 from nbconv.sequential import Sequential
@@ -75,6 +87,7 @@ __all__ = [
     "AdamW",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BCEWithLogitsLoss",
     "BackendUnavailable",
     "BatchNorm2d",
     "Callback",
@@ -95,7 +108,10 @@ __all__ = [
     "GlobalAvgPool2d",
     "GroupNorm",
     "Hardswish",
+    "HingeLoss",
     "History",
+    "HuberLoss",
+    "L1Loss",
     "L2Regularization",
     "Layer",
     "LayerError",
@@ -109,6 +125,8 @@ __all__ = [
     "MaxPool2d",
     "MaxUnpool2d",
     "Maxout",
+    "MultiClassHingeLoss",
+    "MultiMarginLoss",
     "NbconvError",
     "NonFiniteError",
     "Optimizer",
@@ -122,6 +140,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
     "Softmax",
     "Softplus",
     "StateDictError",

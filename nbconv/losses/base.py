@@ -57,8 +57,12 @@ class Loss:
         return loss
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{key}={value!r}" for key, value in vars(self).items() if value is not None)
-        return f"{type(self).__name__}({settings})"
+        shown = [
+            f"{key}={value!r}"
+            for key, value in vars(self).items()
+            if value is not None and not key.startswith("_")
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def _ops(self, y: Array) -> ModuleType:
         return backends.get(self.backend or backends.of_array(y))

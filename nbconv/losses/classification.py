@@ -64,3 +64,49 @@ class CrossEntropyLoss(Loss):
             self.reduction,
         )
         return loss, dy
+
+
+class BCEWithLogitsLoss(Loss):
+    """Binary cross entropy between sigmoid of logits and targets: each element says yes or no by itself.
+
+    ``-(t log s(y) + (1 - t) log(1 - s(y)))`` with s the sigmoid. Targets are probabilities, or 0 and 1, of
+    the logits' shape: nothing is broadcast.
+
+    Args:
+        weight: factors of the elements' losses, of a shape that broadcasts to the logits'. The mean is over
+            elements, not weights.
+        reduction: "mean" over all elements, "sum" or "none".
+        pos_weight: factors of the first term, such as the ratio of noes to yeses where yeses are rare; of a
+            shape that broadcasts to the logits'.
+        backend: which backend computes; by default the one that ``y`` belongs to.
+    """
+
+    def __init__(
+        self,
+        weight: npt.ArrayLike | None = None,
+        *,
+        reduction: str = "mean",
+        pos_weight: npt.ArrayLike | None = None,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__(reduction, backend=backend)
+        self.weight: Array | None = None if weight is None else np.array(weight, np.float64)
+        self.pos_weight: Array | None = None if pos_weight is None else np.array(pos_weight, np.float64)
+
+    def __call__(self, y: Array, targets: npt.ArrayLike) -> tuple[Any, Array]:
+        """(value, gradient with respect to ``y``).
+
+        Raises:
+            ValueError: if shapes do not fit.
+            TypeError: if ``y`` is not float32 or float64.
+        """
+        ops = self._ops(y)
+        dtype = y.dtype if y.dtype.kind == "f" else None
+        weight, pos_weight = (
+            None if factors is None else ops.asarray(factors, dtype)
+            for factors in (self.weight, self.pos_weight)
+        )
+        loss, dy = ops.binary_cross_entropy_with_logits(
+            y, ops.asarray(targets, dtype), weight, pos_weight, self.reduction
+        )
+        return loss, dy
