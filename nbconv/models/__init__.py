@@ -1,6 +1,8 @@
 """Networks of the lectures, one family a file."""
 
+from nbconv.models.alexnet import alexnet, zfnet
 from nbconv.models.densenet import densenet121, densenet169, densenet201, densenet_cifar
+from nbconv.models.inception import googlenet
 from nbconv.models.lenet import lenet5
 from nbconv.models.mobilenet import mobilenet_v1, mobilenet_v2
 from nbconv.models.registry import SMALL_IMAGE, get, image_size, names
@@ -17,11 +19,13 @@ from nbconv.models.vgg import vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
     "SMALL_IMAGE",
+    "alexnet",
     "densenet121",
     "densenet169",
     "densenet201",
     "densenet_cifar",
     "get",
+    "googlenet",
     "image_size",
     "lenet5",
     "mobilenet_v1",
@@ -38,4 +42,5 @@ __all__ = [
     "vgg13",
     "vgg16",
     "vgg19",
+    "zfnet",
 ]

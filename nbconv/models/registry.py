@@ -6,7 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from nbconv.models import densenet, lenet, mobilenet, resnet, vgg
+from nbconv.models.alexnet import alexnet, zfnet
+from nbconv.models.densenet import densenet121, densenet169, densenet201, densenet_cifar
+from nbconv.models.inception import googlenet
+from nbconv.models.lenet import lenet5
+from nbconv.models.mobilenet import mobilenet_v1, mobilenet_v2
+from nbconv.models.resnet import plain18, plain34, resnet18, resnet34, resnet50, resnet101, resnet152
+from nbconv.models.vgg import vgg11, vgg13, vgg16, vgg19
 from nbconv.sequential import Sequential
 
 Builder = Callable[..., Sequential]
@@ -28,28 +34,31 @@ def _both(build: Builder) -> _Entry:
 
 
 _MODELS: dict[str, _Entry] = {
-    "lenet5": _Entry(lenet.lenet5, SMALL_IMAGE, lenet.lenet5),
-    "vgg11": _both(vgg.vgg11),
-    "vgg13": _both(vgg.vgg13),
-    "vgg16": _both(vgg.vgg16),
-    "vgg19": _both(vgg.vgg19),
-    "vgg11_bn": _both(partial(vgg.vgg11, batch_norm=True)),
-    "vgg13_bn": _both(partial(vgg.vgg13, batch_norm=True)),
-    "vgg16_bn": _both(partial(vgg.vgg16, batch_norm=True)),
-    "vgg19_bn": _both(partial(vgg.vgg19, batch_norm=True)),
-    "resnet18": _both(resnet.resnet18),
-    "resnet34": _both(resnet.resnet34),
-    "resnet50": _both(resnet.resnet50),
-    "resnet101": _both(resnet.resnet101),
-    "resnet152": _both(resnet.resnet152),
-    "plain18": _both(resnet.plain18),
-    "plain34": _both(resnet.plain34),
-    "densenet121": _both(densenet.densenet121),
-    "densenet169": _both(densenet.densenet169),
-    "densenet201": _both(densenet.densenet201),
-    "densenet_cifar": _Entry(densenet.densenet_cifar, SMALL_IMAGE, densenet.densenet_cifar),
-    "mobilenet_v1": _both(mobilenet.mobilenet_v1),
-    "mobilenet_v2": _both(mobilenet.mobilenet_v2),
+    "lenet5": _Entry(lenet5, SMALL_IMAGE, lenet5),
+    "alexnet": _Entry(alexnet, 227, None),
+    "zfnet": _Entry(zfnet, 224, None),
+    "vgg11": _both(vgg11),
+    "vgg13": _both(vgg13),
+    "vgg16": _both(vgg16),
+    "vgg19": _both(vgg19),
+    "vgg11_bn": _both(partial(vgg11, batch_norm=True)),
+    "vgg13_bn": _both(partial(vgg13, batch_norm=True)),
+    "vgg16_bn": _both(partial(vgg16, batch_norm=True)),
+    "vgg19_bn": _both(partial(vgg19, batch_norm=True)),
+    "googlenet": _both(googlenet),
+    "resnet18": _both(resnet18),
+    "resnet34": _both(resnet34),
+    "resnet50": _both(resnet50),
+    "resnet101": _both(resnet101),
+    "resnet152": _both(resnet152),
+    "plain18": _both(plain18),
+    "plain34": _both(plain34),
+    "densenet121": _both(densenet121),
+    "densenet169": _both(densenet169),
+    "densenet201": _both(densenet201),
+    "densenet_cifar": _Entry(densenet_cifar, SMALL_IMAGE, densenet_cifar),
+    "mobilenet_v1": _both(mobilenet_v1),
+    "mobilenet_v2": _both(mobilenet_v2),
 }
 
 
