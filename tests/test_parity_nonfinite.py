@@ -14,8 +14,8 @@ from nbconv import backends
 from nbconv_kernels import reference
 
 SPECIAL = (np.nan, np.inf, -np.inf)
-# Which argument is spoilt: the first unless said here. In a convolution's weight gradient a NaN in dy meets the
-# padding of x, and whether its product with a zero that is not stored is NaN is nobody's definition.
+# Which argument is spoilt: the first unless said here. In a convolution's weight gradient a NaN in dy meets
+# the padding of x, and whether its product with a zero that is not stored is NaN is nobody's definition.
 SPOILT = {"sgd_step": 1, "adam_step": 1, "conv2d_backward_weight": 1}
 
 

@@ -57,7 +57,7 @@ def evaluate(name, x):
 
 
 def grid(dtype):
-    """Numbers from where all functions are 0, 1 or infinite to the same on the other side, and around zero."""
+    """From where all functions are 0, 1 or infinite to the same on the other side, and around zero."""
     far = 120 if dtype == np.float32 else 760
     smallest = np.finfo(dtype).smallest_subnormal
     tiny = np.geomspace(smallest, 1, 20001)
