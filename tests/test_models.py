@@ -8,6 +8,8 @@ from nbconv import models
 
 # (parameters, multiply-adds in millions) for 1000 classes at the size the network is for.
 PUBLISHED = {
+    "alexnet": (62_378_344, 1_135),
+    "googlenet": (6_998_552, 1_583),
     "vgg11": (132_863_336, 7_609),
     "vgg13": (133_047_848, 11_308),
     "vgg16": (138_357_544, 15_470),
@@ -65,6 +67,13 @@ def test_an_unknown_name_is_answered_with_those_there_are():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (
+            lambda: models.alexnet(variant="caffe"),
+            "variant must be one of 'paper', 'torchvision', got 'caffe'",
+        ),
+        (lambda: models.alexnet(variant="torchvision", grouped=True), "torchvision's variant has no groups"),
+        (lambda: models.googlenet(variant="caffe"), "variant must be one of 'paper', 'torchvision'"),
+        (lambda: models.get("alexnet", small=True), "alexnet has no form for images of 32 x 32"),
         (lambda: models.vgg.vgg(12), "depth must be one of 11, 13, 16, 19, got 12"),
         (lambda: models.resnet.resnet(20), "depth must be one of 18, 34, 50, 101, 152, got 20"),
         (lambda: models.resnet.plain(50), "depth must be one of 18, 34, got 50"),
@@ -86,6 +95,30 @@ def test_width_multipliers_thin_mobilenet_as_in_its_paper(multiplier, count, mac
     summary = models.mobilenet_v1(width_multiplier=multiplier).summary((3, 224, 224))
     assert round(summary.parameters / 1e6, 1) == count
     assert int(summary.macs / 1e6 + 0.5) == macs
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "count", "macs"),
+    [
+        ("alexnet", {"grouped": True}, 60_965_224, 724),
+        ("alexnet", {"variant": "torchvision"}, 61_100_840, 717),
+        ("googlenet", {"auxiliary": True}, 13_378_280, 1_583),
+        ("googlenet", {"variant": "torchvision"}, 6_624_904, 1_498),
+        ("googlenet", {"variant": "torchvision", "auxiliary": True}, 13_004_888, 1_498),
+    ],
+)
+def test_variants_have_their_published_numbers(name, options, count, macs):
+    size = 224 if options.get("variant") else models.image_size(name)
+    summary = models.get(name)(**options).summary((3, size, size))
+    assert (summary.parameters, round(summary.macs / 1e6)) == (count, macs)
+
+
+def test_naive_inception_costs_what_the_reductions_save():
+    naive = models.inception.naive_inception(256, 128, 192, 96)
+    reduced = models.inception.inception(256, (128, 64, 192, 64, 96, 64))
+    shape = (1, 256, 28, 28)
+    assert (naive.output_shape(shape), reduced.output_shape(shape)) == ((1, 672, 28, 28), (1, 480, 28, 28))
+    assert (round(naive.macs(shape) / 1e6), round(reduced.macs(shape) / 1e6)) == (854, 271)
 
 
 def test_mobilenet_v2_gets_wider_and_thinner():

@@ -7,9 +7,21 @@ import nbconv as nb
 from nbconv.models.auxiliary import AuxiliaryLoss
 
 M = nb.models
+
+
+def convolutions(model):
+    """AlexNet or ZFNet without its 50 million hidden weights, which would take long."""
+    return nb.Sequential(*model[:15], nb.Flatten(), nb.Dense(256 * 6 * 6, 10))
+
+
 # The published forms, thinner, on the smallest images that still have some pixels at the end.
 MODELS = {
     "lenet5": (lambda: M.lenet5(), (4, 1, 32, 32)),
+    "alexnet": (lambda: convolutions(M.alexnet()), (1, 3, 227, 227)),
+    "alexnet_grouped": (lambda: convolutions(M.alexnet(grouped=True)), (1, 3, 227, 227)),
+    "zfnet": (lambda: convolutions(M.zfnet()), (1, 3, 224, 224)),
+    "googlenet": (lambda: M.googlenet(10), (2, 3, 64, 64)),
+    "googlenet_auxiliary": (lambda: M.googlenet(10, small=True, auxiliary=True), (2, 3, 32, 32)),
     "vgg11": (lambda: M.vgg11(10, width=8), (2, 3, 224, 224)),
     "vgg13": (lambda: M.vgg13(10, width=8, small=True), (4, 3, 32, 32)),
     "vgg16": (lambda: M.vgg16(10, width=8, small=True), (4, 3, 32, 32)),

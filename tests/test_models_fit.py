@@ -14,9 +14,10 @@ FAMILIES = {
     "plain": ({"width": 8}, 2e-3, 16),
     "densenet_cifar": ({"depth": 22}, 2e-3, 16),
     "densenet": ({"growth_rate": 4}, 2e-3, 16),
+    "googlenet": ({}, 3e-4, 16),
     "mobilenet": ({"width_multiplier": 0.25}, 2e-3, 16),
 }
-DEEP = ("resnet101", "resnet152", "densenet169", "densenet201")
+DEEP = ("googlenet", "resnet101", "resnet152", "densenet169", "densenet201")
 STEPS = 300
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 from inspect import signature
 
 import torch
@@ -21,6 +22,8 @@ def twin(layer: nb.Layer) -> nn.Module:
             return theirs(inside(layer))
     if isinstance(layer, nb.GlobalAvgPool2d):
         return Mean()
+    if isinstance(layer, nb.ContrastNorm):
+        return Contrast(layer.kernel_size, layer.eps)
     name = type(layer).__name__
     theirs = getattr(nn, _NAMES.get(name, name))
     known = signature(theirs).parameters
@@ -43,6 +46,26 @@ class Parts(nn.Module):
 
     def part(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return self._modules[name](x) if name in self._modules else x
+
+
+class Contrast(nn.Module):
+    """Local contrast normalisation, by convolutions of the mean over the channels."""
+
+    def __init__(self, kernel_size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        distance = torch.arange(kernel_size, dtype=torch.float64) - kernel_size // 2
+        along = torch.exp(-8 * (distance / kernel_size) ** 2)
+        self.register_buffer("window", torch.outer(along, along)[None, None], persistent=False)
+
+    def mean(self, x: torch.Tensor) -> torch.Tensor:
+        slide = partial(nn.functional.conv2d, weight=self.window, padding="same")
+        return slide(x.mean(1, keepdim=True)) / slide(torch.ones_like(x[:1, :1]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x - self.mean(x)
+        deviation = self.mean(x**2).sqrt()
+        return x / torch.maximum(deviation, deviation.mean((2, 3), keepdim=True)).clamp_min(self.eps)
 
 
 class Mean(nn.Module):
