@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy.typing as npt
@@ -109,11 +108,15 @@ class AuxiliaryLoss(Loss):
         super().__init__(loss.reduction, backend=backend)
         self.loss = loss
         self.weight = float(weight)
-        self.ignore_index = getattr(loss, "ignore_index", None)
+
+    @property
+    def ignore_index(self) -> int | None:
+        """The label that does not count, where the loss has one."""
+        return getattr(self.loss, "ignore_index", None)
 
     def __call__(self, y: Any, targets: npt.ArrayLike) -> tuple[Any, Any]:
         """(value, gradient with respect to ``y``, a tuple if ``y`` is one)."""
-        loss = self._placed()
+        loss = self.loss.placed(self.backend)
         if not isinstance(y, tuple):
             return loss(y, targets)
         value, dy = loss(y[0], targets)
@@ -123,10 +126,3 @@ class AuxiliaryLoss(Loss):
             value = value + self.weight * more
             gradients.append(dy * dy.dtype.type(self.weight))
         return value, tuple(gradients)
-
-    def _placed(self) -> Loss:
-        if self.backend is None or self.loss.backend is not None:
-            return self.loss
-        loss = copy.copy(self.loss)
-        loss.backend = self.backend
-        return loss
