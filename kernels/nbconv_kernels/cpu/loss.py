@@ -16,11 +16,12 @@ Limit: the exponentials, about 20 vector multiply-adds a logit; for a squared er
 
 from __future__ import annotations
 
-from math import log, nan, prod
+from math import log, nan
 
 import numpy as np
 
 from nbconv_kernels.cpu.activation.softmax import exponentials, rows_at_once
+from nbconv_kernels.cpu.elementwise_loss import BLOCK, check_reduction, elementwise_loss, sum_of
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, nhwc
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, share, task_count
@@ -119,7 +120,7 @@ def cross_entropy(
         ValueError: if shapes or arguments do not fit, or a label is out of range.
     """
     dtype = check_float("cross_entropy", logits, weight)
-    _check_reduction("cross_entropy", reduction)
+    check_reduction("cross_entropy", reduction)
     if not isinstance(targets, np.ndarray) or targets.dtype.kind not in "iuf":
         kind = targets.dtype if isinstance(targets, np.ndarray) else type(targets).__name__
         raise TypeError(f"cross_entropy: expected integer labels or float probabilities, got {kind}")
@@ -202,24 +203,26 @@ def _probability_row(logits: Array, targets: Array, ignore_index: int) -> Array:
 
 
 @kernel
-def _squares_task(task, n_tasks, x, target, scale, sums, losses, dx):
+def _squares_task(task, n_tasks, x, target, scale, losses, dx, sums):
     first, last = share(x.size, task, n_tasks)
-    total = 0.0
-    for start in range(first, last, 4096):
-        block = x.dtype.type(0)
-        for i in range(start, min(last, start + 4096)):
-            difference = x[i] - target[i]
-            block += difference * difference
-            dx[i] = difference * scale
-        total += block
-    for i in range(first, min(last, losses.size)):
-        losses[i] = (x[i] - target[i]) * (x[i] - target[i])
-    sums[task] = total
+    each = losses.size > 0
+    scratch = np.empty(BLOCK, x.dtype)
+    slope = x.dtype.type(2) * scale
+    for start in range(first, last, BLOCK):
+        stop = min(last, start + BLOCK)
+        values, wanted, gradient = x[start:stop], target[start:stop], dx[start:stop]
+        block = losses[start:stop] if each else scratch[: stop - start]
+        for i in range(values.size):
+            difference = values[i] - wanted[i]
+            block[i] = difference * difference
+            gradient[i] = difference * slope
+        if not each:
+            sums[task] += sum_of(block)
 
 
 @kernel
-def _squares(n_tasks, x, target, scale, sums, losses, dx, n_threads):
-    parallel_for(_squares_task, n_tasks, n_threads, (n_tasks, x, target, scale, sums, losses, dx))
+def _squares(n_tasks, x, target, scale, losses, dx, sums, n_threads):
+    parallel_for(_squares_task, n_tasks, n_threads, (n_tasks, x, target, scale, losses, dx, sums))
 
 
 def mse_loss(x: Array, target: Array, reduction: str = "mean") -> tuple[float | Array, Array]:
@@ -233,25 +236,7 @@ def mse_loss(x: Array, target: Array, reduction: str = "mean") -> tuple[float | 
         TypeError: if the arrays are not both float32 or both float64.
         ValueError: if the shapes differ or the reduction is unknown.
     """
-    dtype = check_float("mse_loss", x, target)
-    _check_reduction("mse_loss", reduction)
+    check_float("mse_loss", x, target)
+    check_reduction("mse_loss", reduction)
     check_same_shape("mse_loss", x=x, target=target)
-    size = prod(x.shape)
-    dx = empty_as(x)
-    losses = empty_as(x) if reduction == "none" else np.empty(0, dtype)
-    n_tasks = task_count(size)
-    sums = np.empty(n_tasks)
-    scale = dtype.type(2 / size if reduction == "mean" and size else 2)
-    rows = (row_of(losses), row_of(dx))
-    _squares(n_tasks, row_of(x), row_of(target), scale, sums, *rows, num_threads())
-    if reduction == "none":
-        return losses, dx
-    total = float(sums.sum())
-    if reduction == "sum":
-        return total, dx
-    return (total / size if size else nan), dx
-
-
-def _check_reduction(op: str, reduction: str) -> None:
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'{op}: reduction must be "mean", "sum" or "none", got {reduction!r}')
+    return elementwise_loss(_squares, x, row_of(target), reduction=reduction)
