@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.cpu import vecmath
-from nbconv_kernels.cpu.activation.softmax import _COLUMNS, _extents, exponentials, rows_at_once
+from nbconv_kernels.cpu.activation.softmax import COLUMNS, exponentials, extents, rows_at_once
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.logarithm import log
 from nbconv_kernels.cpu.memory import Array, check_float
@@ -42,12 +42,12 @@ def _rows(n_tasks, x, length, step, y, n_threads):
 @kernel
 def _columns_task(task, n_tasks, x, y):
     outer, length, inner = x.shape
-    blocks = (inner + _COLUMNS - 1) // _COLUMNS
-    largest, sums = np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype)
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    largest, sums = np.empty(COLUMNS, x.dtype), np.empty(COLUMNS, x.dtype)
     for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
         o = block // blocks
-        first = (block - o * blocks) * _COLUMNS
-        width = min(_COLUMNS, inner - first)
+        first = (block - o * blocks) * COLUMNS
+        width = min(COLUMNS, inner - first)
         for j in range(width):
             largest[j] = x[o, 0, first + j]
             sums[j] = 0
@@ -80,7 +80,7 @@ def log_softmax(x: Array, axis: int = 1) -> Array:
         ValueError: when ``x`` has no such axis.
     """
     check_float("log_softmax", x)
-    outer, length, inner = _extents("log_softmax", x.shape, axis)
+    outer, length, inner = extents("log_softmax", x.shape, axis)
     y = empty_as(x)
     if x.size == 0:
         return y
@@ -116,12 +116,12 @@ def _rows_backward(n_tasks, dy, y, length, dx, n_threads):
 @kernel
 def _columns_backward_task(task, n_tasks, dy, y, dx):
     outer, length, inner = y.shape
-    blocks = (inner + _COLUMNS - 1) // _COLUMNS
-    sums = np.empty(_COLUMNS, y.dtype)
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    sums = np.empty(COLUMNS, y.dtype)
     for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
         o = block // blocks
-        first = (block - o * blocks) * _COLUMNS
-        last = min(inner, first + _COLUMNS)
+        first = (block - o * blocks) * COLUMNS
+        last = min(inner, first + COLUMNS)
         for j in range(last - first):
             sums[j] = 0
         for i in range(length):
@@ -148,7 +148,7 @@ def log_softmax_backward(dy: Array, y: Array, axis: int = 1) -> Array:
     """
     check_float("log_softmax_backward", dy, y)
     check_same_shape("log_softmax_backward", dy=dy, y=y)
-    outer, length, inner = _extents("log_softmax_backward", y.shape, axis)
+    outer, length, inner = extents("log_softmax_backward", y.shape, axis)
     dx = empty_as(y)
     if y.size == 0:
         return dx

@@ -32,7 +32,7 @@ from nbconv_kernels.cpu.vector import (
     total,
 )
 
-_COLUMNS = 64  # columns that are normalised together
+COLUMNS = 64  # columns that are normalised together
 
 
 def rows_at_once(length: int) -> int:
@@ -89,12 +89,12 @@ def _rows(n_tasks, x, length, step, y, n_threads):
 @kernel
 def _columns_task(task, n_tasks, x, y):
     outer, length, inner = x.shape
-    blocks = (inner + _COLUMNS - 1) // _COLUMNS
-    maxima, sums = np.empty(_COLUMNS, x.dtype), np.empty(_COLUMNS, x.dtype)
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    maxima, sums = np.empty(COLUMNS, x.dtype), np.empty(COLUMNS, x.dtype)
     for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
         o = block // blocks
-        first = (block - o * blocks) * _COLUMNS
-        width = min(_COLUMNS, inner - first)
+        first = (block - o * blocks) * COLUMNS
+        width = min(COLUMNS, inner - first)
         for j in range(width):
             maxima[j] = x[o, 0, first + j]
             sums[j] = 0
@@ -126,7 +126,7 @@ def softmax(x: Array, axis: int = 1) -> Array:
         ValueError: when ``x`` has no such axis.
     """
     check_float("softmax", x)
-    outer, length, inner = _extents("softmax", x.shape, axis)
+    outer, length, inner = extents("softmax", x.shape, axis)
     y = empty_as(x)
     if x.size == 0:
         return y
@@ -159,12 +159,12 @@ def _rows_backward(n_tasks, dy, y, dx, n_threads):
 @kernel
 def _columns_backward_task(task, n_tasks, dy, y, dx):
     outer, length, inner = y.shape
-    blocks = (inner + _COLUMNS - 1) // _COLUMNS
-    sums = np.empty(_COLUMNS, y.dtype)
+    blocks = (inner + COLUMNS - 1) // COLUMNS
+    sums = np.empty(COLUMNS, y.dtype)
     for block in range(outer * blocks * task // n_tasks, outer * blocks * (task + 1) // n_tasks):
         o = block // blocks
-        first = (block - o * blocks) * _COLUMNS
-        last = min(inner, first + _COLUMNS)
+        first = (block - o * blocks) * COLUMNS
+        last = min(inner, first + COLUMNS)
         sums[:] = 0
         for i in range(length):
             gradient, value = dy[o, i, first:last], y[o, i, first:last]
@@ -190,7 +190,7 @@ def softmax_backward(dy: Array, y: Array, axis: int = 1) -> Array:
     """
     check_float("softmax_backward", dy, y)
     check_same_shape("softmax_backward", dy=dy, y=y)
-    outer, length, inner = _extents("softmax_backward", y.shape, axis)
+    outer, length, inner = extents("softmax_backward", y.shape, axis)
     dx = empty_as(y)
     if y.size == 0:
         return dx
@@ -203,7 +203,7 @@ def softmax_backward(dy: Array, y: Array, axis: int = 1) -> Array:
     return dx
 
 
-def _extents(op: str, shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
+def extents(op: str, shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
     """(outer, length, inner) of memory, channels last where it is 4-D, around ``axis``."""
     ndim = len(shape)
     place = operator.index(axis)
