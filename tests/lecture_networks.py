@@ -150,3 +150,87 @@ def fully_connected_instead_of_convolution(backend):
     connected = nb.Dense(math.prod(image), math.prod(maps), bias=False).to(backend)
     assert connected.weight.size == 483_385_147_392
     assert first.weight.size == 1_728
+
+
+@row("P4")
+def alexnet(backend):
+    model = nb.models.alexnet(backend=backend)
+    summary = model.summary((3, 227, 227))
+    met = [(step.layer, step.output_shape) for step in summary.rows]
+    met = [(layer, shape) for layer, shape in met if layer not in ("ReLU", "Dropout", "Flatten")]
+    assert met == [
+        ("Conv2d", (96, 55, 55)),
+        ("MaxPool2d", (96, 27, 27)),
+        ("LocalResponseNorm", (96, 27, 27)),
+        ("Conv2d", (256, 27, 27)),
+        ("MaxPool2d", (256, 13, 13)),
+        ("LocalResponseNorm", (256, 13, 13)),
+        ("Conv2d", (384, 13, 13)),
+        ("Conv2d", (384, 13, 13)),
+        ("Conv2d", (256, 13, 13)),
+        ("MaxPool2d", (256, 6, 6)),
+        ("Dense", (4096,)),
+        ("Dense", (4096,)),
+        ("Dense", (1000,)),
+    ]
+    first = model[0]
+    assert first.weight.size == 34_848
+    assert (first.kernel_size, first.stride) == ((11, 11), (4, 4))
+    assert sum(layer in ("Conv2d", "Dense") for layer, _ in met) == 8
+    for grouped in (False, True):
+        assert count(nb.models.alexnet(grouped=grouped)) == pytest.approx(60e6, rel=0.05)
+
+
+GOOGLENET = {
+    # Output; #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj; K (1024) parameters; M operations.
+    "3a": ((256, 28, 28), (64, 96, 128, 16, 32, 32), 159, 128),
+    "3b": ((480, 28, 28), (128, 128, 192, 32, 96, 64), 380, 304),
+    "4a": ((512, 14, 14), (192, 96, 208, 16, 48, 64), 364, 73),
+    "4b": ((512, 14, 14), (160, 112, 224, 24, 64, 64), 437, 88),
+    "4c": ((512, 14, 14), (128, 128, 256, 24, 64, 64), 463, 100),
+    "4d": ((528, 14, 14), (112, 144, 288, 32, 64, 64), 580, 119),
+    "4e": ((832, 14, 14), (256, 160, 320, 32, 128, 128), 840, 170),
+    "5a": ((832, 7, 7), (256, 160, 320, 32, 128, 128), 1072, 54),
+    "5b": ((1024, 7, 7), (384, 192, 384, 48, 128, 128), 1388, 71),
+}
+# The slide contradicts itself: its filters give these numbers of parameters and operations, not those above.
+PARAMETERS = {"4a": 367, "4c": 497, "4d": 590, "4e": 847, "5a": 1018, "5b": 1409}
+OPERATIONS = {"5a": 51}
+
+
+@row("P6")
+def googlenet(backend):
+    model = nb.models.googlenet(backend=backend)
+    trace = list(model.trace((1, 3, 224, 224)))
+    outside = [
+        (type(step.layer).__name__, step.output_shape[1:]) for step in trace if "." not in step.position
+    ]
+    skipped = ("ReLU", "LocalResponseNorm", "Concat")
+    assert [(layer, shape) for layer, shape in outside if layer not in skipped] == [
+        ("Conv2d", (64, 112, 112)),
+        ("MaxPool2d", (64, 56, 56)),
+        ("Conv2d", (64, 56, 56)),
+        ("Conv2d", (192, 56, 56)),
+        ("MaxPool2d", (192, 28, 28)),
+        ("MaxPool2d", (480, 14, 14)),
+        ("MaxPool2d", (832, 7, 7)),
+        ("GlobalAvgPool2d", (1024,)),
+        ("Dropout", (1024,)),
+        ("Dense", (1000,)),
+    ]
+    modules = [step for step in trace if isinstance(step.layer, nb.Concat)]
+    for step, (name, (shape, filters, k, m)) in zip(modules, GOOGLENET.items(), strict=True):
+        assert step.output_shape[1:] == shape, name
+        convolutions = [layer for _, layer in step.layer.named_layers() if isinstance(layer, nb.Conv2d)]
+        assert tuple(layer.out_channels for layer in convolutions) == filters, name
+        weights = sum(layer.weight.size for layer in convolutions) / 1024
+        operations = step.layer.macs(step.input_shape) / 1e6
+        assert weights == pytest.approx(PARAMETERS.get(name, k), abs=1), name
+        assert operations == pytest.approx(OPERATIONS.get(name, m), abs=1), name
+        assert weights == pytest.approx(k, rel=0.08), name
+        assert operations == pytest.approx(m, rel=0.06), name
+    assert model[-1].weight.size / 1024 == 1000
+    assert model[-2].p == 0.4
+    with_heads = nb.models.googlenet(auxiliary=True, backend=backend)
+    heads = [layer for layer in with_heads if isinstance(layer, nb.models.auxiliary.AuxiliaryHead)]
+    assert len(heads) == 2
