@@ -71,8 +71,10 @@ def _dropout_task(task, n_tasks, x, threshold, scale, seed, offset, y):
     state, words = np.empty((4, _BLOCKS), np.uint32), np.empty(4 * _BLOCKS, np.uint32)
     for start in range(first, last, words.size):
         _philox(start // 4, offset, seed, state, words)
-        for i in range(min(words.size, last - start)):
-            y[start + i] = x[start + i] * (scale if words[i] >> _TO_24_BITS >= threshold else zero)
+        stop = min(last, start + words.size)
+        values, out = x[start:stop], y[start:stop]
+        for i in range(values.size):
+            out[i] = values[i] * (scale if words[i] >> _TO_24_BITS >= threshold else zero)
 
 
 @kernel

@@ -114,7 +114,8 @@ def _unflattened(x: Array, shape: tuple[int, ...]) -> Array:
 @kernel
 def _add_task(task, n_tasks, a, b, total):
     first, last = share(a.size, task, n_tasks)
-    for i in range(first, last):
+    a, b, total = a[first:last], b[first:last], total[first:last]
+    for i in range(a.size):
         total[i] = a[i] + b[i]
 
 
@@ -140,7 +141,8 @@ def add(a: Array, b: Array) -> Array:
 @kernel
 def _accumulate_task(task, n_tasks, into, value):
     first, last = share(into.size, task, n_tasks)
-    for i in range(first, last):
+    into, value = into[first:last], value[first:last]
+    for i in range(into.size):
         into[i] += value[i]
 
 
