@@ -55,7 +55,8 @@ def sum_of_squares(arrays: Sequence[Array]) -> float:
 @kernel
 def _add_scaled_task(task, n_tasks, into, value, scale):
     first, last = share(into.size, task, n_tasks)
-    for i in range(first, last):
+    into, value = into[first:last], value[first:last]
+    for i in range(into.size):
         into[i] += scale * value[i]
 
 

@@ -20,7 +20,11 @@ def task_count(elements: int) -> int:
 
 @kernel
 def share(total, task, n_tasks):
-    """(first, last) of a task's elements among 0 .. ``total``, in multiples of a cache line's 16 floats."""
+    """(first, last) of a task's elements among 0 .. ``total``, in multiples of a cache line's 16 floats.
+
+    Slice arrays to these and loop from 0: of an index that starts at ``first`` Numba cannot tell that it is
+    not negative, which would count from the end, and LLVM then reads element by element.
+    """
     lines = (total + 15) // 16
     return min(total, lines * task // n_tasks * 16), min(total, lines * (task + 1) // n_tasks * 16)
 
