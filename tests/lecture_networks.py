@@ -232,5 +232,5 @@ def googlenet(backend):
     assert model[-1].weight.size / 1024 == 1000
     assert model[-2].p == 0.4
     with_heads = nb.models.googlenet(auxiliary=True, backend=backend)
-    heads = [layer for layer in with_heads if isinstance(layer, nb.models.auxiliary.AuxiliaryHead)]
+    heads = [layer for layer in with_heads if isinstance(layer, nb.models.AuxiliaryHead)]
     assert len(heads) == 2

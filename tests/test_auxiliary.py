@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nbconv as nb
-from nbconv.models.auxiliary import AuxiliaryHead, AuxiliaryLoss, DeeplySupervised
+from nbconv.models import AuxiliaryHead, AuxiliaryLoss, DeeplySupervised
 
 
 def head(channels, classes=3):

@@ -141,6 +141,14 @@ def test_densenets_for_small_images_are_those_of_the_paper(options, millions):
     assert round(parameters(models.densenet_cifar(**options)) / 1e6, 1) == millions
 
 
+@pytest.mark.parametrize(("name", "size"), [("alexnet", 195), ("vgg16", 212), ("mobilenet_v1", 315)])
+def test_receptive_fields_are_the_published_ones(name, size):
+    # Araujo et al., "Computing receptive fields of convolutional neural networks", 2019.
+    rows = nb.inspect.receptive_field(models.get(name)()).rows
+    last = [row for row in rows if row.size][-1]
+    assert (last.size, last.stride) == ((size, size), (32, 32))
+
+
 def test_a_plain_network_lacks_nothing_but_the_shortcuts():
     residual, plain = models.resnet34(10, 1, small=True), models.plain34(10, 1, small=True)
     shortcuts = [

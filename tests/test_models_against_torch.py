@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nbconv as nb
-from nbconv.models.auxiliary import AuxiliaryLoss
+from nbconv.models import AuxiliaryLoss
 
 M = nb.models
 

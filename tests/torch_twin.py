@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import nbconv as nb
-from nbconv.models.auxiliary import AuxiliaryHead, DeeplySupervised
+from nbconv.models import AuxiliaryHead, DeeplySupervised
 
 _NAMES = {"Dense": "Linear"}
 

@@ -1,6 +1,7 @@
 """Networks of the lectures, one family a file."""
 
 from nbconv.models.alexnet import alexnet, zfnet
+from nbconv.models.auxiliary import AuxiliaryHead, AuxiliaryLoss, DeeplySupervised
 from nbconv.models.densenet import densenet121, densenet169, densenet201, densenet_cifar
 from nbconv.models.inception import googlenet
 from nbconv.models.lenet import lenet5
@@ -19,6 +20,9 @@ from nbconv.models.vgg import vgg11, vgg13, vgg16, vgg19
 
 __all__ = [
     "SMALL_IMAGE",
+    "AuxiliaryHead",
+    "AuxiliaryLoss",
+    "DeeplySupervised",
     "alexnet",
     "densenet121",
     "densenet169",

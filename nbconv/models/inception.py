@@ -99,7 +99,7 @@ def googlenet(
         num_classes: logits.
         in_channels: 1 for grey images, 3 for colour.
         auxiliary: add the heads behind modules 4a and 4d; the model is then a
-            :class:`~nbconv.models.auxiliary.DeeplySupervised`, to be trained with an ``AuxiliaryLoss``.
+            :class:`~nbconv.models.DeeplySupervised`, to be trained with an ``AuxiliaryLoss``.
         small: the form for images of 32 x 32, which keeps their size up to the first modules.
         variant: "paper", or "torchvision" for the network whose weights torchvision has: it normalises
             batches instead of local responses, its convolutions have no biases, the third window of its
