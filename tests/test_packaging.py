@@ -13,6 +13,7 @@ import pytest
 import nbconv as nb
 
 ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 def python(*arguments, cwd):
@@ -74,7 +75,7 @@ def test_the_demo_trains_the_network_that_was_promised():
     assert (options.data, options.model, options.epochs, options.seed) == ("digits", "lenet5", 30, 0)
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_run(example):
     spec = importlib.util.spec_from_file_location(example.stem, example)
     assert spec is not None
@@ -84,8 +85,10 @@ def test_examples_run(example):
 
 
 @pytest.mark.slow
-def test_examples_keep_their_promise(tmp_path):
-    python(ROOT / "examples" / "train_digits.py", cwd=tmp_path)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_keep_their_promise(example, tmp_path):
+    python(example, cwd=tmp_path)
 
 
 def test_the_ci_script_is_executable_and_strict():
