@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbconv.augment import batch_seed
 from nbconv.callbacks import Callback, ProgressBar, TrainingState
 from nbconv.data.split import stratified_split
 from nbconv.errors import DataError, NonFiniteError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from nbconv.losses import Loss
     from nbconv.optim import Optimizer
     from nbconv.sequential import Sequential
+
+Augment = Callable[[Array, Array, int], tuple[Array, Array]]
+"""``augment(x, y, seed) -> (x, y)`` on a batch."""
 
 
 class Trainer:
@@ -55,6 +59,7 @@ class Trainer:
         validation_data: tuple[Array, Array] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
+        augment: Augment | None = None,
         seed: int | None = None,
         callbacks: Sequence[Callback] = (),
         verbose: bool = True,
@@ -72,7 +77,10 @@ class Trainer:
             validation_data: (x, y) to evaluate after each epoch.
             validation_split: instead of that, the fraction of x and y to hold out, the same of every class.
             shuffle: go through the examples in another order each epoch.
-            seed: of that order and of the held-out choice; None takes the model's, else a random one.
+            augment: called as ``augment(x, y, seed) -> (x, y)`` on each training batch, with a seed that
+                follows from ``seed``, the epoch and the batch; see ``nb.augment``.
+            seed: of that order, of the held-out choice and of augmentation; None takes the model's, else a
+                random one.
             callbacks: for this run, called after the trainer's own.
             verbose: show a progress bar.
             check_finite: look for NaN and infinity in x before training.
@@ -119,7 +127,10 @@ class Trainer:
                         if shuffle
                         else indices
                     )
-                    self._train_epoch(state, active, _Batches(x, y, order, batch_size))
+                    batches: Iterable[tuple[Array, Array]] = _Batches(x, y, order, batch_size)
+                    if augment is not None:
+                        batches = _augmented(batches, augment, seed, state.epoch)
+                    self._train_epoch(state, active, batches)
                     if state.stop and state.seen < state.examples:
                         break
                     if validation_data is not None:
@@ -157,7 +168,9 @@ class Trainer:
             means.add(len(inputs), self._measure(outputs, targets, value_of(outputs, targets)))
         return means.logs()
 
-    def _train_epoch(self, state: TrainingState, callbacks: Sequence[Callback], batches: _Batches) -> None:
+    def _train_epoch(
+        self, state: TrainingState, callbacks: Sequence[Callback], batches: Iterable[tuple[Array, Array]]
+    ) -> None:
         optimizer, loss_of = state.optimizer, self._placed_loss()
         state.seen, state.logs = 0, {}
         for callback in callbacks:
@@ -253,6 +266,14 @@ class _Batches:
             else:
                 index = self._order[here]
                 yield self._take(index), self._y[index]
+
+
+def _augmented(
+    batches: Iterable[tuple[Array, Array]], augment: Augment, seed: int, epoch: int
+) -> Iterator[tuple[Array, Array]]:
+    """The batches of one epoch as ``augment`` makes them."""
+    for number, (x, y) in enumerate(batches):
+        yield augment(x, y, batch_seed(seed, epoch, number))
 
 
 def _taker(x: Array, batch_size: int) -> Callable[[Array], Array]:
