@@ -1,20 +1,27 @@
 """Fully connected layers and the plain matrix product: convolutions of one tap over one-pixel images.
 
-Limit: fused multiply-adds for a batch; for a batch of one, reading the weights.
+Of two factors, the one that is less work to rearrange goes into panels; for a batch of one or two, neither
+does (``matvec``). Limit: fused multiply-adds for a batch; for a batch of one, reading the weights.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply
-from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
+from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply, multiply_range, tiles
+from nbconv_kernels.cpu.conv.packing import pack, pack_range, panel_width, places_by_tap, places_in_order
 from nbconv_kernels.cpu.conv.weight_gradient import Reduction, reduce
-from nbconv_kernels.cpu.memory import Array, check_float, empty
+from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.matvec import VECTORS_AT_ONCE, matvec
+from nbconv_kernels.cpu.memory import Array, check_float, empty, scratch
+from nbconv_kernels.cpu.microkernel import VECTORS
+from nbconv_kernels.cpu.movement import copy_vectors
 from nbconv_kernels.cpu.reduction import sum_over_pixels
 
 __all__ = ["dense", "dense_backward_bias", "dense_backward_input", "dense_backward_weight", "matmul"]
 
+_SMALL = 1 << 15  # multiply-adds below which a parallel region costs more than it saves
+_TALL = 4  # from this many rows a column on, reading the rows in every task costs more than packing apart
 _ONE_TAP = np.zeros((1, 2), np.int64)
 
 
@@ -43,6 +50,11 @@ def dense(x: Array, weight: Array, bias: Array | None = None) -> Array:
         raise ValueError(f"dense: expected shapes (N, in) and (out, in), got {x.shape} and {weight.shape}")
     if bias is not None and bias.shape != (len(weight),):
         raise ValueError(f"dense: expected a bias of shape ({len(weight)},), got {bias.shape}")
+    if len(x) <= VECTORS_AT_ONCE:
+        return matvec(np.ascontiguousarray(x), np.ascontiguousarray(weight), bias)
+    if len(x) * sum(weight.shape) < weight.size:
+        # Fewer rows of x than of the weights to rearrange: the weights are read in place, as the left factor.
+        return _turned(_multiply(weight, x, (x.shape[1], 1), len(x), None), bias)
     return _multiply(x, weight, (weight.shape[1], 1), len(weight), bias)
 
 
@@ -94,6 +106,13 @@ def dense_backward_bias(dy: Array) -> Array:
     return sum_over_pixels(np.ascontiguousarray(dy))
 
 
+def _turned(product: Array, bias: Array | None) -> Array:
+    """The transpose of (out, N), plus the bias, in C order."""
+    y = empty(product.shape[::-1], product.dtype)
+    np.copyto(y, product.T) if bias is None else np.add(product.T, bias, out=y)
+    return y
+
+
 def _multiply(a: Array, b: Array, strides: tuple[int, int], columns: int, bias: Array | None) -> Array:
     """(M, K) times the matrix whose element (k, column) is ``b[column * strides[0] + k * strides[1]]``."""
     a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
@@ -106,13 +125,67 @@ def _multiply(a: Array, b: Array, strides: tuple[int, int], columns: int, bias: 
     if depth == 0:  # an empty sum, which the micro-kernel does not know
         out[:] = start[:columns]
         return out
-    if strides[0] == 1:
-        places, runs = places_in_order((0,), depth, width), depth
-    else:
-        places, runs = places_by_tap(1, depth, width), 1
-    panels = pack("weights", b.reshape(-1), 0, strides, columns, runs, places, width)
+    by_rows = strides[0] == 1
+    places = places_in_order((0,), depth, width) if by_rows else places_by_tap(1, depth, width)
+    source, target, b = a.reshape(rows, 1, 1, depth), out.reshape(rows, 1, 1, columns), b.reshape(-1)
     product = Product(
         *(rows, 1, 1), *(1, 1, depth, 0, depth), *(1, 1), *(1, 1, columns, 0, columns), *(1, 1, 0, 0)
     )
-    multiply(product, _ONE_TAP, a.reshape(rows, 1, 1, depth), panels, start, out.reshape(rows, 1, 1, columns))
+    threads = num_threads() if rows * depth * columns > _SMALL else 1
+    if threads > 1 and (start.size < threads * width or rows > _TALL * columns):
+        panels = pack("weights", b, 0, strides, columns, depth if by_rows else 1, places, width)
+        multiply(product, _ONE_TAP, source, panels, start, target)
+    else:
+        panels = scratch("weights", start.size * depth, a.dtype)
+        covers = tiles(rows)
+        _multiply_panels(
+            *(tuple(product), covers, _ONE_TAP, source, b, strides, places, by_rows),
+            *(panels, start, target, width, threads),
+        )
     return out
+
+
+@kernel
+def _pack_rows(first, last, b, depth, columns, width, panels):
+    """Pack panels ``first`` to ``last`` of the row-major ``b`` row by row, as it lies in memory."""
+    lanes = width // VECTORS
+    for k in range(depth):
+        for panel in range(first, last):
+            for vector in range(VECTORS):
+                column = panel * width + vector * lanes
+                to = (panel * depth + k) * width + vector * lanes
+                if column + lanes <= columns:
+                    copy_vectors(b, k * columns + column, panels, to, lanes)
+                else:
+                    for lane in range(lanes):
+                        panels[to + lane] = b[k * columns + column + lane] if column + lane < columns else 0
+
+
+@kernel
+def _panels_task(
+    task, n_tasks, product, covers, taps, source, b, strides, places, by_rows, panels, start, target, width
+):
+    depth, columns = product[7], product[14]
+    n_panels = (columns + width - 1) // width
+    first, last = n_panels * task // n_tasks, n_panels * (task + 1) // n_tasks
+    if by_rows:
+        _pack_rows(first, last, b, depth, columns, width, panels)
+    else:
+        pack_range(first * VECTORS, last * VECTORS, b, 0, strides, columns, 1, places, width, width, panels)
+    n_tiles = covers[0] + covers[1]
+    multiply_range(
+        product, (0, n_tiles), (first, last), covers[0], taps, source, panels, 0, 1, start, target, width
+    )
+
+
+@kernel
+def _multiply_panels(
+    product, covers, taps, source, b, strides, places, by_rows, panels, start, target, width, n_tasks
+):
+    """Every task packs its own panels and multiplies all rows by them, while they lie in its core's cache."""
+    parallel_for(
+        _panels_task,
+        n_tasks,
+        n_tasks,
+        (n_tasks, product, covers, taps, source, b, strides, places, by_rows, panels, start, target, width),
+    )

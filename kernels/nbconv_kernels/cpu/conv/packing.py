@@ -31,30 +31,29 @@ def panel_width(itemsize: int) -> int:
 
 
 @kernel
-def _pack_task(task, n_tasks, source, start, strides, columns, runs, places, run_place, width, packed):
+def pack_range(first, last, source, start, strides, columns, runs, places, run_place, width, packed):
+    """Pack the units from ``first`` to ``last`` in the calling thread; each panel has ``VECTORS * runs``."""
     column_stride, run_stride = strides
     length = places.size
     lanes = width // VECTORS
     squares = (length + lanes - 1) // lanes
-    panels = (columns + width - 1) // width
     panel_size = runs * length * width
-    units = panels * VECTORS * runs
-    for unit in range(units * task // n_tasks, units * (task + 1) // n_tasks):
+    for unit in range(first, last):
         panel = unit // (runs * VECTORS)
         run = (unit - panel * runs * VECTORS) // VECTORS
         vector = unit - (panel * runs + run) * VECTORS
         column = panel * width + vector * lanes
         filled = max(0, min(lanes, columns - column))
-        first = start + column * column_stride + run * run_stride
+        origin = start + column * column_stride + run * run_stride
         base = panel * panel_size + run * run_place + vector * lanes
         if column_stride == 1 and length == 1:
             if filled == lanes:
                 # The next rows are a page or more away, which the CPU's own prefetching does not see coming.
-                prefetch(address(source, first + _AHEAD * run_stride))
-                copy_vectors(source, first, packed, base, lanes)
+                prefetch(address(source, origin + _AHEAD * run_stride))
+                copy_vectors(source, origin, packed, base, lanes)
                 continue
             for lane in range(filled):
-                packed[base + lane] = source[first + lane]
+                packed[base + lane] = source[origin + lane]
             for lane in range(filled, lanes):
                 packed[base + lane] = 0
             continue
@@ -62,14 +61,21 @@ def _pack_task(task, n_tasks, source, start, strides, columns, runs, places, run
             at = square * lanes
             count = min(lanes, length - at)
             # The registers hold a whole square; where less is left, it must not reach past the source's end.
-            if filled == lanes and first + (lanes - 1) * column_stride + at + lanes <= source.size:
-                transpose_square(source, first + at, column_stride, packed, base, places, at, count)
+            if filled == lanes and origin + (lanes - 1) * column_stride + at + lanes <= source.size:
+                transpose_square(source, origin + at, column_stride, packed, base, places, at, count)
                 continue
             for i in range(at, at + count):
                 for lane in range(filled):
-                    packed[base + places[i] + lane] = source[first + lane * column_stride + i]
+                    packed[base + places[i] + lane] = source[origin + lane * column_stride + i]
                 for lane in range(filled, lanes):
                     packed[base + places[i] + lane] = 0
+
+
+@kernel
+def _pack_task(task, n_tasks, source, start, strides, columns, runs, places, run_place, width, packed):
+    units = (columns + width - 1) // width * VECTORS * runs
+    first, last = units * task // n_tasks, units * (task + 1) // n_tasks
+    pack_range(first, last, source, start, strides, columns, runs, places, run_place, width, packed)
 
 
 @kernel
