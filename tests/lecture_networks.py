@@ -97,17 +97,17 @@ def vgg16(backend):
     assert [layer.weight.size for layer in layers] == [*weights, 102_760_448, 16_777_216, 4_096_000]
     summary = model.summary((3, 224, 224))
     assert 138e6 < summary.parameters < 139e6
-    # The slide counts the image, and each convolution with its ReLU once.
-    met = [math.prod(summary.input_shape)] + [
-        math.prod(step.output_shape)
-        for step in summary.rows
-        if step.layer in ("Conv2d", "MaxPool2d", "Dense")
-    ]
+    # The slide's rows are the image, and each layer with its ReLU; its counts leave out the biases.
+    rows = [step for step in summary.rows if step.layer in ("Conv2d", "MaxPool2d", "Dense")]
+    counted = [row.parameters - row.output_shape[0] for row in rows if row.layer != "MaxPool2d"]
+    assert counted == [*weights, 102_760_448, 16_777_216, 4_096_000]
+    assert not any(row.parameters for row in rows if row.layer == "MaxPool2d")
+    met = [math.prod(summary.input_shape), *(math.prod(row.output_shape) for row in rows)]
     slide = "150K 3.2M 3.2M 800K 1.6M 1.6M 400K 800K 800K 800K 200K 400K 400K 400K 100K 100K 100K 100K 25K"
     for number, text in zip(met, [*slide.split(), "4096", "4096", "1000"], strict=True):
         value = float(text.rstrip("KM")) * {"K": 1e3, "M": 1e6}.get(text[-1], 1)
         assert number == pytest.approx(value, rel=0.01), text
-    assert summary.rows[0].activation_bytes == 4 * met[1]
+    assert [row.activation_bytes for row in rows] == [4 * number for number in met[1:]]
 
 
 @row("P7")

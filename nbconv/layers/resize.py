@@ -22,12 +22,12 @@ class Pad2d(Layer):
 
     Input (N, C, H, W), output (N, C, top + H + bottom, left + W + right). ``abcd`` padded by two on each side
     becomes ``vv abcd vv`` in mode "constant", ``cb abcd cb`` ("reflect"), ``ba abcd dc`` ("symmetric"),
-    ``aa abcd dd`` ("replicate") or ``cd abcd ab`` ("circular").
+    ``aa abcd dd`` ("replicate") or ``cd abcd ab`` ("circular"). "zeros" is the constant 0.
 
     Args:
         padding: an integer, (height, width) or ((top, bottom), (left, right)).
         mode: one of these.
-        value: the constant.
+        value: the constant of mode "constant".
 
     Raises:
         ValueError: for arguments out of range.
@@ -43,12 +43,16 @@ class Pad2d(Layer):
         self.padding = resolve_padding(padding, 1)
         self.mode = mode
         self.value = float(value)
-        if mode not in PAD_MODES:
-            raise self.error(f"mode must be one of {', '.join(map(repr, PAD_MODES))}, got {mode!r}")
+        modes = ("zeros", *PAD_MODES)
+        if mode not in modes:
+            raise self.error(f"mode must be one of {', '.join(map(repr, modes))}, got {mode!r}")
+        if mode == "zeros" and self.value:
+            raise self.error(f'mode "zeros" has no other value, got {value!r}')
+        self._fill = "constant" if mode == "zeros" else mode
 
     def output_shape(self, input_shape: Shape) -> Shape:
         try:
-            (top, bottom), (left, right) = pad2d_sides(input_shape, self.padding, self.mode)
+            (top, bottom), (left, right) = pad2d_sides(input_shape, self.padding, self._fill)
         except ValueError as error:
             raise self.error(str(error)) from None
         n, c, h, w = input_shape
@@ -60,11 +64,11 @@ class Pad2d(Layer):
 
     def infer(self, x: Array) -> Array:
         self.check(x)
-        y: Array = self.ops.pad2d(x, self.padding, self.mode, self.value)
+        y: Array = self.ops.pad2d(x, self.padding, self._fill, self.value)
         return y
 
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
-        y, ops, input_shape, padding, mode = self.infer(x), self.ops, x.shape, self.padding, self.mode
+        y, ops, input_shape, padding, mode = self.infer(x), self.ops, x.shape, self.padding, self._fill
 
         def backprop(dy: Array) -> Array | None:
             return ops.pad2d_backward(dy, input_shape, padding, mode) if input_grad else None
