@@ -1,6 +1,6 @@
 """A convolutional-network engine whose every kernel is readable Python, compiled by Numba."""
 
-from nbconv import backends, data, initializers, inspect, models, plot
+from nbconv import backends, data, initializers, inspect, models, plot, transfer
 from nbconv.callbacks import Callback, LearningRate, ProgressBar, TrainingState
 from nbconv.errors import (
     BackendUnavailable,
@@ -74,6 +74,7 @@ from nbconv.sequential import Sequential
 from nbconv.serialization import load
 from nbconv.threads import get_num_threads, set_num_threads
 from nbconv.trainer import Trainer
+from nbconv.transfer import layer_groups
 from nbconv_kernels.precision import get_precision, set_precision
 
 __version__ = "0.1.0"
@@ -157,9 +158,11 @@ __all__ = [
     "get_precision",
     "initializers",
     "inspect",
+    "layer_groups",
     "load",
     "models",
     "plot",
     "set_num_threads",
     "set_precision",
+    "transfer",
 ]

@@ -11,7 +11,7 @@ from typing import Any, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from nbconv import serialization
+from nbconv import serialization, transfer
 from nbconv.errors import LayerError, PlacedError
 from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
@@ -215,6 +215,32 @@ class Sequential(Container):
     def children(self) -> dict[str, Layer]:
         """The layers, named "0", "1", ..."""
         return {str(position): layer for position, layer in enumerate(self.layers)}
+
+    # Transfer learning
+
+    def split(self, index: int | None = None) -> tuple[Sequential, Sequential]:
+        """(base, head): the layers in front of layer ``index`` and the others, shared with this model.
+
+        Args:
+            index: None for the first that training changes, so that the base is what :meth:`freeze` froze.
+        """
+        return transfer.split(self, index)
+
+    def replace_head(self, num_classes: int, *, seed: int | None = None) -> Self:
+        """Put a new layer in the place of the last one that has weights: for other classes.
+
+        The new one is a Dense or Conv2d as the old one was, with as many inputs, and is not frozen. An
+        optimiser made before still has the old one's parameters: make it afterwards.
+
+        Args:
+            num_classes: logits.
+            seed: makes the first weights repeatable; by default the model's, if it has one.
+
+        Raises:
+            LayerError: if the last layer with weights is of another kind or does not stand in a Sequential.
+        """
+        transfer.replace_head(self, num_classes, seed)
+        return self
 
     # Description
 

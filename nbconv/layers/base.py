@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nbconv import backends
 from nbconv.errors import DTypeError, LayerError
 from nbconv.layers import state
+from nbconv.layers.freezing import Choice, set_frozen
 from nbconv.layers.receptive import Span
 from nbconv.parameter import Parameter
 from nbconv.typing import Array, Backprop, DType, Shape
@@ -64,9 +65,11 @@ class Layer:
         backend: name of the backend that computes.
         dtype: float32 or float64, of parameters and activations.
         buffer_names: attributes that belong to the state but are not trained.
+        frozen: whether the layer runs as in evaluation even in training; see :meth:`freeze`.
     """
 
     buffer_names: ClassVar[tuple[str, ...]] = ()
+    frozen: bool = False
     backend: str = "cpu"
     dtype: DType = np.dtype(np.float32)
 
@@ -220,6 +223,30 @@ class Layer:
         """Freeze (False) or free (True) every parameter in here."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
+        return self
+
+    def freeze(self, *which: Choice) -> Self:
+        """Keep layers as they are: they get no gradient, and run in training as they do in evaluation.
+
+        The latter means that batch normalisation uses its running statistics and leaves them alone, and that
+        dropout drops nothing. Freezing is no part of a checkpoint.
+
+        Args:
+            which: names as in the state dict, of layers ("0", "4.body") with all that is inside them, or of
+                single parameters ("0.weight"), which freeze alone; numbers and slices of the layers directly
+                inside this one. Nothing means all.
+
+        Raises:
+            LayerError: if one of them means nothing; then nothing is frozen.
+
+        Source: CS109B lecture 11.
+        """
+        set_frozen(self, which, True)
+        return self
+
+    def unfreeze(self, *which: Choice) -> Self:
+        """Undo :meth:`freeze` for all layers, or for some; also frees what was not trained to begin with."""
+        set_frozen(self, which, False)
         return self
 
     def state_dict(self) -> dict[str, Array]:

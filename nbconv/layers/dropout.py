@@ -15,8 +15,9 @@ from nbconv.typing import Array, Backprop, Shape
 class Dropout(Layer):
     """In training, zero each element with probability ``p`` and divide the others by ``1 - p``.
 
-    Evaluation changes nothing: the division keeps the expectation. Which elements are kept follows from
-    ``seed``, which a seeded model assigns, and ``offset``, which counts the training passes.
+    Evaluation changes nothing: the division keeps the expectation. Nor does a frozen layer. Which elements
+    are kept follows from ``seed``, which a seeded model assigns, and ``offset``, which counts the training
+    passes.
 
     Args:
         p: probability of an element to be dropped.
@@ -45,7 +46,7 @@ class Dropout(Layer):
 
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
         self.check(x)
-        if not training or self.p == 0.0:
+        if not training or self.frozen or self.p == 0.0:
             return x, lambda dy: dy if input_grad else None
         drop, p, seed, offset = getattr(self.ops, self.op), self.p, self.seed, self.offset
         self.offset = offset + 1

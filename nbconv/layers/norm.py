@@ -21,7 +21,8 @@ class BatchNorm2d(Layer):
 
     ``y = (x - mean) / sqrt(var + eps) * weight + bias``, input and output (N, num_features, H, W). Training
     uses mean and (biased) variance of the batch, and lets the running statistics follow them, the variance
-    unbiased: ``running = (1 - momentum) * running + momentum * batch``. Evaluation uses the running ones.
+    unbiased: ``running = (1 - momentum) * running + momentum * batch``. Evaluation uses the running ones, and
+    so does training where the layer is frozen.
 
     Args:
         num_features: channels of the input.
@@ -81,6 +82,7 @@ class BatchNorm2d(Layer):
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
         self.check(x)
         ops, eps, weight, bias = self.ops, self.eps, self.weight, self.bias
+        training = training and not self.frozen
         mean, var = self._statistics(x, training)
         scale, shift = self._scale_and_shift()
         y: Array = ops.batch_norm2d(x, mean, var, scale, shift, eps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy.typing as npt
 
@@ -89,6 +89,15 @@ class DeeplySupervised(Sequential):
             return gradient if input_grad else None
 
         return (y, *from_heads), backward
+
+    def replace_head(self, num_classes: int, *, seed: int | None = None) -> Self:
+        """Give all heads other classes; see :meth:`Sequential.replace_head`."""
+        super().replace_head(num_classes, seed=seed)
+        for layer in self.layers:
+            if isinstance(layer, AuxiliaryHead) and isinstance(layer.classifier, Sequential):
+                layer.classifier.replace_head(num_classes, seed=seed)
+        self._assign_streams()
+        return self
 
 
 class AuxiliaryLoss(Loss):
