@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import parity_layer_cases
+import parity_optim_cases
 from parity_table import CASES, IN_PLACE, IN_PLACE_ANY_LAYOUT, Call, Rng, call, case
 
 from nbconv_kernels import reference
@@ -449,5 +450,6 @@ for _fill in (
     _losses,
     _optimisers,
     parity_layer_cases.fill,
+    parity_optim_cases.fill,
 ):
     _fill()

@@ -59,7 +59,7 @@ def run(ops, op, call):
     if op in IN_PLACE:
         assert result is None
         written = [call.args[i] for i in IN_PLACE[op]]
-        return [*written, call.kwargs.get("max_exp_avg_sqs")]
+        return [*written, *(value for value in call.kwargs.values() if isinstance(value, list))]
     return result
 
 

@@ -16,7 +16,10 @@ from nbconv_kernels import precision, reference
 SPECIAL = (np.nan, np.inf, -np.inf)
 # Which argument is spoilt: the first unless said here. In a convolution's weight gradient a NaN in dy meets
 # the padding of x, and whether its product with a zero that is not stored is NaN is nobody's definition.
-SPOILT = {"sgd_step": 1, "adam_step": 1, "conv2d_backward_weight": 1}
+SPOILT = {
+    **dict.fromkeys(("sgd_step", "adam_step", "rmsprop_step", "adagrad_step", "lion_step"), 1),
+    "conv2d_backward_weight": 1,
+}
 
 
 @pytest.fixture(autouse=True)

@@ -35,6 +35,11 @@ from nbconv_kernels.cpu.activation import (
     tanh,
     tanh_backward,
 )
+from nbconv_kernels.cpu.adaptive_optim import (
+    adagrad_step,
+    lion_step,
+    rmsprop_step,
+)
 from nbconv_kernels.cpu.binary_loss import (
     binary_cross_entropy_with_logits,
     hinge_loss,
@@ -152,6 +157,7 @@ __all__ = [
     "accumulate",
     "accumulate_channels",
     "accumulate_relu",
+    "adagrad_step",
     "adam_step",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
@@ -200,6 +206,7 @@ __all__ = [
     "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "lion_step",
     "local_response_norm",
     "local_response_norm_backward",
     "log_softmax",
@@ -223,6 +230,7 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "rmsprop_step",
     "selu",
     "selu_backward",
     "sgd_step",

@@ -54,7 +54,7 @@ def sgd_step(
     check_lists("sgd_step", params, grads=grads, momentum_buffers=momentum_buffers)
     lr, momentum, dampening = float(lr), float(momentum), float(dampening)
     for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        step = _direction(param, grad, weight_decay, maximize)
+        step = direction(param, grad, weight_decay, maximize)
         if momentum != 0 and momentum_buffers is not None:
             buffer = momentum_buffers[index]
             buffer[...] = step if first_step else momentum * buffer + (1 - dampening) * step
@@ -103,7 +103,7 @@ def adam_step(
     step_size = lr / (1 - beta1**step)
     correction = math.sqrt(1 - beta2**step)
     for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        g = _direction(param, grad, 0.0 if decoupled else weight_decay, maximize)
+        g = direction(param, grad, 0.0 if decoupled else weight_decay, maximize)
         if decoupled:
             param *= 1 - lr * float(weight_decay)
         m, v = exp_avgs[index], exp_avg_sqs[index]
@@ -128,7 +128,7 @@ def check_lists(op: str, params: Sequence[Array], **lists: Sequence[Array] | Non
             check_shape(op, f"{name}[{index}]", array, param.shape)
 
 
-def _direction(param: Array, grad: Array, weight_decay: float, maximize: bool) -> Array:
+def direction(param: Array, grad: Array, weight_decay: float, maximize: bool) -> Array:
     """The gradient to descend along: negated to maximise, plus the weight decay."""
     g = -grad if maximize else grad
     return g if weight_decay == 0 else g + float(weight_decay) * param
