@@ -69,8 +69,22 @@ def _convolutions() -> None:
         def backward_weight(rng: Rng, x=x_shape, w=w_shape, y=y_shape, kwargs=kwargs) -> Call:
             return call(rng.normal(size=y), rng.normal(size=x), w, **kwargs)
 
+        def activated(rng: Rng, forward=forward, activation=("relu", "relu6")[number % 2]) -> Call:
+            plain = forward(rng)
+            return call(*plain.args, **plain.kwargs, activation=activation)
+
+        def onto(rng: Rng, forward=forward, y=y_shape, number=number) -> Call:
+            # Alone or beside other channels, added or not, with each activation.
+            plain, beside = forward(rng), 3 * (number % 2)
+            out = rng.normal(size=(y[0], y[1] + 2 * beside, *y[2:]))
+            activation = (None, "relu", "relu6")[number % 3]
+            options = {"channel": beside, "add": number % 4 > 0, "activation": activation}
+            return call(out, *plain.args, **plain.kwargs, **options)
+
         pixels = y_shape[0] * y_shape[2] * y_shape[3]
         case("conv2d", name, forward, window)
+        case("conv2d", name + ", activation", activated, window)
+        case("conv2d_onto", name, onto, window)
         case("conv2d_backward_input", name, backward_input, window // w_shape[1] * w_shape[0] // groups)
         case("conv2d_backward_weight", name, backward_weight, max(pixels, 1))
         case("conv2d_backward_bias", name, lambda rng, y=y_shape: call(rng.normal(size=y)), max(pixels, 1))

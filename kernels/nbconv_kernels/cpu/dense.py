@@ -11,6 +11,7 @@ import numpy as np
 from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply, multiply_range, tiles
 from nbconv_kernels.cpu.conv.packing import pack, pack_range, panel_width, places_by_tap, places_in_order
 from nbconv_kernels.cpu.conv.weight_gradient import Reduction, reduce
+from nbconv_kernels.cpu.epilogue import PLAIN
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.matvec import VECTORS_AT_ONCE, matvec
 from nbconv_kernels.cpu.memory import Array, check_float, empty, scratch
@@ -140,7 +141,7 @@ def _multiply(a: Array, b: Array, strides: tuple[int, int], columns: int, bias: 
         covers = tiles(rows)
         _multiply_panels(
             *(tuple(product), covers, _ONE_TAP, source, b, strides, places, by_rows),
-            *(panels, start, target, width, threads),
+            *(panels, start, target, width, PLAIN, threads),
         )
     return out
 
@@ -163,7 +164,21 @@ def _pack_rows(first, last, b, depth, columns, width, panels):
 
 @kernel
 def _panels_task(
-    task, n_tasks, product, covers, taps, source, b, strides, places, by_rows, panels, start, target, width
+    task,
+    n_tasks,
+    product,
+    covers,
+    taps,
+    source,
+    b,
+    strides,
+    places,
+    by_rows,
+    panels,
+    start,
+    target,
+    width,
+    finish,
 ):
     depth, columns = product[7], product[14]
     n_panels = (columns + width - 1) // width
@@ -174,18 +189,45 @@ def _panels_task(
         pack_range(first * VECTORS, last * VECTORS, b, 0, strides, columns, 1, places, width, width, panels)
     n_tiles = covers[0] + covers[1]
     multiply_range(
-        product, (0, n_tiles), (first, last), covers[0], taps, source, panels, 0, 1, start, target, width
+        product,
+        (0, n_tiles),
+        (first, last),
+        covers[0],
+        taps,
+        source,
+        panels,
+        0,
+        1,
+        start,
+        target,
+        width,
+        finish,
     )
 
 
 @kernel
 def _multiply_panels(
-    product, covers, taps, source, b, strides, places, by_rows, panels, start, target, width, n_tasks
+    product, covers, taps, source, b, strides, places, by_rows, panels, start, target, width, finish, n_tasks
 ):
     """Every task packs its own panels and multiplies all rows by them, while they lie in its core's cache."""
     parallel_for(
         _panels_task,
         n_tasks,
         n_tasks,
-        (n_tasks, product, covers, taps, source, b, strides, places, by_rows, panels, start, target, width),
+        (
+            n_tasks,
+            product,
+            covers,
+            taps,
+            source,
+            b,
+            strides,
+            places,
+            by_rows,
+            panels,
+            start,
+            target,
+            width,
+            finish,
+        ),
     )

@@ -50,6 +50,18 @@ class Emitter:
         at = self.builder.gep(pointer, [self.int64(offset)])
         self.builder.store(value, self.builder.bitcast(at, self.vector.as_pointer()), align=self.size)
 
+    def masked_load(self, pointer: Any, offset: int, mask: Any) -> Any:
+        """Load those lanes of a vector that ``mask`` holds true; the others are zero and not read."""
+        source = self.vector.as_pointer()
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(self.vector, [source, INT32, mask.type, self.vector]),
+            f"llvm.masked.load.{self.suffix}.p0",
+        )
+        at = self.builder.bitcast(self.builder.gep(pointer, [self.int64(offset)]), source)
+        zeros = ir.Constant(self.vector, None)
+        return self.builder.call(function, [at, ir.Constant(INT32, self.size), mask, zeros])
+
     def masked_store(self, value: Any, pointer: Any, offset: int, mask: Any) -> None:
         """Store those lanes of a vector that ``mask`` holds true."""
         target = self.vector.as_pointer()

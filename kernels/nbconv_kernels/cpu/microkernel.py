@@ -10,6 +10,7 @@ used once per vector.
                       position); within a tap the ``depth`` elements are contiguous. This is implicit GEMM:
                       the rows are pixels, read where they lie, and a row of zeros stands in for padding.
                       ``out[i] = bias + sum over taps and depth``.
+``multiply_and_finish_*`` the same, and a finish (``epilogue``) before the sums are stored.
 ``multiply_reduce_*`` each *step* finds its row of ``b`` through a table of addresses (pixels again), and the
                       elements of ``a`` lie next to each other. This is the weight gradient: a sum over
                       pixels, stored in or added to ``out``.
@@ -27,6 +28,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from nbconv_kernels.cpu.emitter import INT64, Emitter, address_of
+from nbconv_kernels.cpu.epilogue import finished
 from nbconv_kernels.cpu.simd import SIMD
 
 ROWS = SIMD.rows
@@ -44,6 +46,8 @@ def _targets(
 
 
 def _multiply_rows(height: int, vectors: int) -> Any:
+    write = _writer_of_multiply_rows(height, vectors)
+
     @intrinsic
     def multiply_rows(
         typing_context: Any,
@@ -62,94 +66,117 @@ def _multiply_rows(height: int, vectors: int) -> Any:
         columns: Any,
     ) -> Any:
         i = types.intp
-        signature = types.void(rows, i, i, i, i, panel, i, bias, i, out, i, i, i)
-
-        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            (
-                rows,
-                rows_at,
-                tap_stride,
-                taps,
-                depth,
-                panel,
-                panel_at,
-                bias,
-                bias_at,
-                out,
-                out_at,
-                column,
-                columns,
-            ) = values
-            emit = Emitter(builder, signature.args[5].dtype)
-            one, zero = emit.int64(1), emit.int64(0)
-            width = VECTORS * emit.lanes
-            table = builder.gep(context.make_array(signature.args[0])(context, builder, rows).data, [rows_at])
-            b_start = emit.pointer(address_of(context, builder, signature.args[5], panel, panel_at))
-            bias_start = emit.pointer(address_of(context, builder, signature.args[7], bias, bias_at))
-            # The sums are stored a few thousand cycles from now; by then their lines have come.
-            for target in _targets(context, emit, signature.args[9], out, out_at, column, height):
-                emit.prefetch_for_writing(target, vectors)
-            start = [[emit.load(bias_start, v * emit.lanes) for v in range(vectors)]] * height
-            entry = builder.block
-            tap_block = builder.append_basic_block("tap")
-            depth_block = builder.append_basic_block("depth")
-            next_block = builder.append_basic_block("next_tap")
-            done_block = builder.append_basic_block("done")
-            builder.cbranch(builder.icmp_signed(">", taps, zero), tap_block, done_block)
-
-            builder.position_at_end(tap_block)
-            tap = builder.phi(INT64)
-            tap_b = builder.phi(b_start.type)
-            tap_acc = emit.phis(start, entry)
-            tap.add_incoming(zero, entry)
-            tap_b.add_incoming(b_start, entry)
-            row_table = builder.gep(table, [builder.mul(tap, tap_stride)])
-            pointers = [
-                emit.pointer(builder.load(builder.gep(row_table, [emit.int64(r)]))) for r in range(height)
-            ]
-            builder.branch(depth_block)
-
-            builder.position_at_end(depth_block)
-            k = builder.phi(INT64)
-            b = builder.phi(b_start.type)
-            acc = emit.phis(tap_acc, tap_block)
-            k.add_incoming(zero, tap_block)
-            b.add_incoming(tap_b, tap_block)
-            result = emit.step([builder.gep(p, [k]) for p in pointers], b, acc)
-            emit.arrive(acc, result, depth_block)
-            k_next = builder.add(k, one)
-            b_next = builder.gep(b, [emit.int64(width)])
-            k.add_incoming(k_next, depth_block)
-            b.add_incoming(b_next, depth_block)
-            builder.cbranch(builder.icmp_signed("<", k_next, depth), depth_block, next_block)
-
-            builder.position_at_end(next_block)
-            tap_next = builder.add(tap, one)
-            tap.add_incoming(tap_next, next_block)
-            tap_b.add_incoming(b_next, next_block)
-            emit.arrive(tap_acc, result, next_block)
-            builder.cbranch(builder.icmp_signed("<", tap_next, taps), tap_block, done_block)
-
-            builder.position_at_end(done_block)
-            final = emit.phis(start, entry)
-            emit.arrive(final, result, next_block)
-            targets = _targets(context, emit, signature.args[9], out, out_at, column, height)
-            whole = builder.icmp_signed(">=", columns, emit.int64(vectors * emit.lanes))
-            with builder.if_else(whole) as (full, partial):
-                with full:
-                    for target, row in zip(targets, final, strict=True):
-                        for v, value in enumerate(row):
-                            emit.store(value, target, v * emit.lanes)
-                with partial:
-                    masks = [emit.lane_mask(columns, v * emit.lanes) for v in range(vectors)]
-                    for target, row in zip(targets, final, strict=True):
-                        for v, value in enumerate(row):
-                            emit.masked_store(value, target, v * emit.lanes, masks[v])
-            return context.get_dummy_value()
-
-        return signature, codegen
+        return types.void(rows, i, i, i, i, panel, i, bias, i, out, i, i, i), write
 
     return multiply_rows
+
+
+def _multiply_and_finish_rows(height: int, vectors: int) -> Any:
+    write = _writer_of_multiply_rows(height, vectors)
+
+    @intrinsic
+    def multiply_and_finish_rows(
+        typing_context: Any,
+        rows: Any,
+        rows_at: Any,
+        tap_stride: Any,
+        taps: Any,
+        depth: Any,
+        panel: Any,
+        panel_at: Any,
+        bias: Any,
+        bias_at: Any,
+        out: Any,
+        out_at: Any,
+        column: Any,
+        columns: Any,
+        finish: Any,
+    ) -> Any:
+        i = types.intp
+        return types.void(rows, i, i, i, i, panel, i, bias, i, out, i, i, i, finish), write
+
+    return multiply_and_finish_rows
+
+
+def _writer_of_multiply_rows(height: int, vectors: int) -> Any:
+    """What writes the code of ``multiply_rows_*``, with a finish where there is one more argument."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        rows, rows_at, tap_stride, taps, depth, panel, panel_at, bias, bias_at = values[:9]
+        out, out_at, column, columns, *finish = values[9:]
+        emit = Emitter(builder, signature.args[5].dtype)
+        one, zero = emit.int64(1), emit.int64(0)
+        width = VECTORS * emit.lanes
+        table = builder.gep(context.make_array(signature.args[0])(context, builder, rows).data, [rows_at])
+        b_start = emit.pointer(address_of(context, builder, signature.args[5], panel, panel_at))
+        bias_start = emit.pointer(address_of(context, builder, signature.args[7], bias, bias_at))
+        # The sums are stored a few thousand cycles from now; by then their lines have come.
+        for target in _targets(context, emit, signature.args[9], out, out_at, column, height):
+            emit.prefetch_for_writing(target, vectors)
+        start = [[emit.load(bias_start, v * emit.lanes) for v in range(vectors)]] * height
+        entry = builder.block
+        tap_block = builder.append_basic_block("tap")
+        depth_block = builder.append_basic_block("depth")
+        next_block = builder.append_basic_block("next_tap")
+        done_block = builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed(">", taps, zero), tap_block, done_block)
+
+        builder.position_at_end(tap_block)
+        tap = builder.phi(INT64)
+        tap_b = builder.phi(b_start.type)
+        tap_acc = emit.phis(start, entry)
+        tap.add_incoming(zero, entry)
+        tap_b.add_incoming(b_start, entry)
+        row_table = builder.gep(table, [builder.mul(tap, tap_stride)])
+        pointers = [
+            emit.pointer(builder.load(builder.gep(row_table, [emit.int64(r)]))) for r in range(height)
+        ]
+        builder.branch(depth_block)
+
+        builder.position_at_end(depth_block)
+        k = builder.phi(INT64)
+        b = builder.phi(b_start.type)
+        acc = emit.phis(tap_acc, tap_block)
+        k.add_incoming(zero, tap_block)
+        b.add_incoming(tap_b, tap_block)
+        result = emit.step([builder.gep(p, [k]) for p in pointers], b, acc)
+        emit.arrive(acc, result, depth_block)
+        k_next = builder.add(k, one)
+        b_next = builder.gep(b, [emit.int64(width)])
+        k.add_incoming(k_next, depth_block)
+        b.add_incoming(b_next, depth_block)
+        builder.cbranch(builder.icmp_signed("<", k_next, depth), depth_block, next_block)
+
+        builder.position_at_end(next_block)
+        tap_next = builder.add(tap, one)
+        tap.add_incoming(tap_next, next_block)
+        tap_b.add_incoming(b_next, next_block)
+        emit.arrive(tap_acc, result, next_block)
+        builder.cbranch(builder.icmp_signed("<", tap_next, taps), tap_block, done_block)
+
+        builder.position_at_end(done_block)
+        final = emit.phis(start, entry)
+        emit.arrive(final, result, next_block)
+        targets = _targets(context, emit, signature.args[9], out, out_at, column, height)
+        masks = [emit.lane_mask(columns, v * emit.lanes) for v in range(vectors)]
+        if finish:
+            final = finished(
+                *(emit, finish[0], final),
+                lambda row, v: emit.masked_load(targets[row], v * emit.lanes, masks[v]),
+            )
+        whole = builder.icmp_signed(">=", columns, emit.int64(vectors * emit.lanes))
+        with builder.if_else(whole) as (full, partial):
+            with full:
+                for target, row in zip(targets, final, strict=True):
+                    for v, value in enumerate(row):
+                        emit.store(value, target, v * emit.lanes)
+            with partial:
+                for target, row in zip(targets, final, strict=True):
+                    for v, value in enumerate(row):
+                        emit.masked_store(value, target, v * emit.lanes, masks[v])
+        return context.get_dummy_value()
+
+    return codegen
 
 
 def _multiply_reduce(height: int, vectors: int) -> Any:
@@ -224,6 +251,14 @@ def _multiply_reduce(height: int, vectors: int) -> Any:
 # Whole and short tiles, one or two vectors wide: the smaller ones for what is left at the edges.
 multiply_rows_2, multiply_rows_1 = _multiply_rows(ROWS, 2), _multiply_rows(ROWS, 1)
 multiply_short_rows_2, multiply_short_rows_1 = _multiply_rows(SHORT_ROWS, 2), _multiply_rows(SHORT_ROWS, 1)
+multiply_and_finish_2, multiply_and_finish_1 = (
+    _multiply_and_finish_rows(ROWS, 2),
+    _multiply_and_finish_rows(ROWS, 1),
+)
+multiply_and_finish_short_2, multiply_and_finish_short_1 = (
+    _multiply_and_finish_rows(SHORT_ROWS, 2),
+    _multiply_and_finish_rows(SHORT_ROWS, 1),
+)
 multiply_reduce_2, multiply_reduce_1 = _multiply_reduce(ROWS, 2), _multiply_reduce(ROWS, 1)
 multiply_short_reduce_2, multiply_short_reduce_1 = (
     _multiply_reduce(SHORT_ROWS, 2),

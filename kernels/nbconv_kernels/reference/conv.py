@@ -15,6 +15,7 @@ gradient, with the roles of input and output exchanged.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -38,10 +39,14 @@ def conv2d(
     padding: PaddingLike = 0,
     dilation: PairLike = 1,
     groups: int = 1,
+    activation: str | None = None,
+    kept: dict[str, Any] | None = None,
 ) -> Array:
     """Convolve x (N, C, H, W) with weight (out, C / groups, kh, kw) and add bias (out,).
 
-    Padding is an integer, (h, w), ((top, bottom), (left, right)), "same" or "valid".
+    Padding is an integer, (h, w), ((top, bottom), (left, right)), "same" or "valid". The activation is None,
+    "relu" or "relu6". In ``kept``, a dict that the caller holds on to as long as weight and bias are the
+    same, a backend may keep what it makes of them; this one makes nothing.
 
     Returns:
         (N, out, P, Q), channels-last.
@@ -56,7 +61,42 @@ def conv2d(
     y = _forward(x, weight, g)
     if bias is not None:
         y += bias[:, None, None]
-    return laid_out(y)
+    return laid_out(_activated("conv2d", y, activation))
+
+
+@quiet
+def conv2d_onto(
+    out: Array,
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: PairLike = 1,
+    padding: PaddingLike = 0,
+    dilation: PairLike = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    channel: int = 0,
+    add: bool = False,
+    kept: dict[str, Any] | None = None,
+) -> None:
+    """``conv2d`` into the channels of out (N, channels, P, Q) from ``channel`` on.
+
+    With ``add`` it is added to what they hold, before the activation.
+
+    Raises:
+        ValueError: if shapes and arguments do not fit.
+        TypeError: if the arrays are not all float32 or all float64.
+    """
+    check_float("conv2d_onto", out, x, weight, bias)
+    y = conv2d(x, weight, bias, stride, padding, dilation, groups)
+    n, k, p, q = y.shape
+    if out.ndim != 4 or (out.shape[0], *out.shape[2:]) != (n, p, q) or not 0 <= channel <= out.shape[1] - k:
+        raise ValueError(
+            f"conv2d_onto: an output of shape {y.shape} does not fit into an array of shape {out.shape} "
+            f"from channel {channel} on"
+        )
+    target = out[:, channel : channel + k]
+    target[...] = _activated("conv2d_onto", target + y if add else y, activation)
 
 
 @quiet
@@ -236,3 +276,13 @@ def _groups(g: Conv2dGeometry) -> Iterator[tuple[slice, slice]]:
     c, k = g.c // g.groups, g.k // g.groups
     for group in range(g.groups):
         yield slice(group * c, (group + 1) * c), slice(group * k, (group + 1) * k)
+
+
+def _activated(op: str, y: Array, activation: str | None) -> Array:
+    if activation is None:
+        return y
+    if activation == "relu":
+        return np.maximum(y, 0)
+    if activation == "relu6":
+        return np.clip(y, 0, 6)
+    raise ValueError(f'{op}: activation must be None, "relu" or "relu6", got {activation!r}')

@@ -16,33 +16,59 @@ import numpy as np
 from nbconv_kernels.cpu.conv import narrow
 from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
+from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
 from nbconv_kernels.cpu.conv.weight_gradient import Reduction, reduce
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
-from nbconv_kernels.cpu.memory import Array, empty, scratch
+from nbconv_kernels.cpu.memory import Array, aligned_empty, empty, scratch
 from nbconv_kernels.geometry import Conv2dGeometry
 
 _MERGE_CHANNELS = 16
 
 
-def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> Array:
+def forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    g: Conv2dGeometry,
+    target: Target | None = None,
+    kept: Kept | None = None,
+) -> Array:
     """(N, H, W, C), (K, C / groups, R, S), (K,) -> (N, K, P, Q) in channels-last memory."""
-    y = empty((g.n, g.p, g.q, g.k), x.dtype)
-    weight = np.ascontiguousarray(weight).reshape(-1)
+    y, channel, finish = target_of(target, g, x.dtype)
     x, across = _source(x, g)
     taps = _taps(g, across)
-    c, k, positions = g.c // g.groups, g.k // g.groups, g.r * g.s
-    places = places_by_tap(positions, c, panel_width(x.itemsize))
+    c, k = g.c // g.groups, g.k // g.groups
+    ready = kept is not None and "direct" in kept
+    weight = weight if ready else np.ascontiguousarray(weight).reshape(-1)
+    packed = kept["direct"] if kept is not None and ready else []
     for group in range(g.groups):
-        start = group * k * c * positions
-        panels = pack("weights", weight, start, (c * positions, 0), k, 1, places, 0)
+        panels, start = packed[group] if ready else _packed_group(weight, bias, g, group)
         product = Product(
             *(g.n, g.p, g.q),
             *(g.h, x.shape[2], g.c, group * c, across * c),
             *(g.stride_h, g.stride_w),
-            *(g.p, g.q, g.k, group * k, k),
+            *(g.p, g.q, y.shape[3], channel + group * k, k),
         )
-        multiply(product, taps, x, panels, padded_bias(bias, group * k, k, x.dtype), y)
+        multiply(product, taps, x, panels, start, y, finish=finish)
+        if kept is not None and not ready:
+            packed.append((_copied(panels), start))
+    if kept is not None:
+        kept["direct"] = packed
     return y.transpose(0, 3, 1, 2)
+
+
+def _packed_group(weight: Array, bias: Array | None, g: Conv2dGeometry, group: int) -> tuple[Array, Array]:
+    """The panels, in scratch memory, and the bias of a group."""
+    c, k, positions = g.c // g.groups, g.k // g.groups, g.r * g.s
+    places = places_by_tap(positions, c, panel_width(weight.itemsize))
+    panels = pack("weights", weight, group * k * c * positions, (c * positions, 0), k, 1, places, 0)
+    return panels, padded_bias(bias, group * k, k, weight.dtype)
+
+
+def _copied(panels: Array) -> Array:
+    own = aligned_empty(panels.size, panels.dtype)
+    own[:] = panels
+    return own
 
 
 def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:

@@ -26,16 +26,17 @@ from typing import NamedTuple
 import numpy as np
 
 from nbconv_kernels.cpu.conv.packing import panel_width
+from nbconv_kernels.cpu.epilogue import PLAIN, Finish
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array
 from nbconv_kernels.cpu.microkernel import (
     ROWS,
     SHORT_ROWS,
     VECTORS,
-    multiply_rows_1,
-    multiply_rows_2,
-    multiply_short_rows_1,
-    multiply_short_rows_2,
+    multiply_and_finish_1,
+    multiply_and_finish_2,
+    multiply_and_finish_short_1,
+    multiply_and_finish_short_2,
 )
 from nbconv_kernels.cpu.movement import address, keep_alive, prefetch
 
@@ -129,7 +130,19 @@ def _fill_tables(first, count, product, taps, source, zeros, out, spare, inputs,
 
 @kernel
 def multiply_range(
-    product, tile_range, panel_range, whole_tiles, taps, source, panels, first_tap, all_taps, bias, out, width
+    product,
+    tile_range,
+    panel_range,
+    whole_tiles,
+    taps,
+    source,
+    panels,
+    first_tap,
+    all_taps,
+    bias,
+    out,
+    width,
+    finish,
 ):
     """The tiles and panels in the given ranges, in the calling thread."""
     depth, columns = product[7], product[14]
@@ -162,7 +175,7 @@ def multiply_range(
                 ahead += share
                 if row < whole * ROWS:
                     if wide:
-                        multiply_rows_2(
+                        multiply_and_finish_2(
                             inputs,
                             row,
                             _BLOCK_ROWS,
@@ -176,9 +189,10 @@ def multiply_range(
                             row,
                             column,
                             left,
+                            finish,
                         )
                     else:
-                        multiply_rows_1(
+                        multiply_and_finish_1(
                             inputs,
                             row,
                             _BLOCK_ROWS,
@@ -192,11 +206,12 @@ def multiply_range(
                             row,
                             column,
                             left,
+                            finish,
                         )
                     row += ROWS
                 else:
                     if wide:
-                        multiply_short_rows_2(
+                        multiply_and_finish_short_2(
                             inputs,
                             row,
                             _BLOCK_ROWS,
@@ -210,9 +225,10 @@ def multiply_range(
                             row,
                             column,
                             left,
+                            finish,
                         )
                     else:
-                        multiply_short_rows_1(
+                        multiply_and_finish_short_1(
                             inputs,
                             row,
                             _BLOCK_ROWS,
@@ -226,6 +242,7 @@ def multiply_range(
                             row,
                             column,
                             left,
+                            finish,
                         )
                     row += SHORT_ROWS
     keep_alive(zeros)
@@ -233,7 +250,9 @@ def multiply_range(
 
 
 @kernel
-def _product_task(task, product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, splits):
+def _product_task(
+    task, product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, finish, splits
+):
     row_splits, panel_splits = splits
     whole, short = covers
     n_tiles = whole + short
@@ -253,16 +272,19 @@ def _product_task(task, product, covers, taps, source, panels, first_tap, all_ta
         bias,
         out,
         width,
+        finish,
     )
 
 
 @kernel
-def _product(product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, splits, n_threads):
+def _product(
+    product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, finish, splits, n_threads
+):
     parallel_for(
         _product_task,
         splits[0] * splits[1],
         n_threads,
-        (product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, splits),
+        (product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, finish, splits),
     )
 
 
@@ -288,8 +310,9 @@ def multiply(
     out: Array,
     first_tap: int = 0,
     all_taps: int | None = None,
+    finish: Finish = PLAIN,
 ) -> None:
-    """Write ``out`` = implicit rows of ``source`` times ``panels``, plus ``bias``.
+    """Write ``out`` = implicit rows of ``source`` times ``panels``, plus ``bias``, after ``finish``.
 
     Args:
         product: the geometry.
@@ -300,6 +323,7 @@ def multiply(
         out: the destination's memory, 4-D and C-contiguous.
         first_tap: the first tap of ``panels`` to use.
         all_taps: taps that ``panels`` holds; as many as ``taps`` if not given.
+        finish: what is done to the sums before they are stored.
     """
     width = panel_width(source.itemsize)
     rows = product.images * product.rows_y * product.rows_x
@@ -310,5 +334,6 @@ def multiply(
     splits = _splits(sum(covers), -(-product.columns // width), threads)
     all_taps = len(taps) if all_taps is None else all_taps
     _product(
-        tuple(product), covers, taps, source, panels, first_tap, all_taps, bias, out, width, splits, threads
+        *(tuple(product), covers, taps, source, panels, first_tap, all_taps, bias, out, width),
+        *(finish, splits, threads),
     )

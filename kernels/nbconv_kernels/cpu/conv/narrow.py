@@ -114,6 +114,7 @@ def _narrow_task(task, n_tasks, dy, panels, bias, window, width, taps, dx):
                 bias,
                 block,
                 width,
+                (zero, -np.inf, np.inf),
             )
             _add_windows(z, n_panels * width, first, count, image, (top, bottom), window, dx)
         line += bottom - top

@@ -25,6 +25,7 @@ import numpy as np
 from nbconv_kernels.cpu.conv.direct import padded_bias
 from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
+from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
 from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_input,
     transform_output,
@@ -32,8 +33,9 @@ from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_weight,
     transform_weight_gradient,
 )
+from nbconv_kernels.cpu.epilogue import PLAIN, Finish
 from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
-from nbconv_kernels.cpu.memory import Array, empty, scratch
+from nbconv_kernels.cpu.memory import Array, aligned_empty, empty, scratch
 from nbconv_kernels.cpu.microkernel import (
     ROWS,
     SHORT_ROWS,
@@ -63,8 +65,10 @@ def suits(g: Conv2dGeometry, itemsize: int) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def pays(g: Conv2dGeometry, weight_gradient: bool = False) -> bool:
+def pays(g: Conv2dGeometry, weight_gradient: bool = False, kept: bool = False) -> bool:
     """Whether a float32 convolution is likely to take less time this way than directly.
+
+    Where weights are ``kept`` ready for both ways, the points need only be read.
 
     Cycles of one core, estimated from its multiply-adds (a vector of them a cycle and unit), the transforms
     of a tile (10 cycles a channel) and the making and reading of the points, which many channels and few
@@ -74,9 +78,10 @@ def pays(g: Conv2dGeometry, weight_gradient: bool = False) -> bool:
         return False
     tile_count = g.n * -(-g.p // 4) * -(-g.q // 4)
     multiply_adds = 2 * SIMD.lanes(4)
-    direct_cycles = g.c * g.k * 9 * (g.n * g.p * g.q / multiply_adds + 0.5)
+    direct_cycles = g.c * g.k * 9 * (g.n * g.p * g.q / multiply_adds + (0.2 if kept else 0.5))
     points = g.c * g.k * _POINTS
-    own_cycles = points * (1.1 * tile_count / multiply_adds + (3 if weight_gradient else 2))
+    reading = 3 if weight_gradient else 0.25 if kept else 2
+    own_cycles = points * (1.1 * tile_count / multiply_adds + reading)
     own_cycles += 10 * tile_count * (g.c + g.k)
     return own_cycles < direct_cycles
 
@@ -107,9 +112,10 @@ def _point_table(values, base, point_stride, block, channels, table):
 
 
 @kernel
-def _convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, width, block, memory):
+def _convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory):
     n, _, _, c = x.shape
-    _, p, q, k = y.shape
+    _, p, q, _ = y.shape
+    k = bias.size
     tiles_y, tiles_x = (p + 3) // 4, (q + 3) // 4
     total = n * tiles_y * tiles_x
     chunk = _PANELS * width
@@ -156,9 +162,9 @@ def _convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, width, bl
             for tile in range(count):
                 _pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, y, spare_at, outputs)
                 for pixel in range(16):
-                    outputs[pixel] += start * y.itemsize if outputs[pixel] != spare_at else 0
+                    outputs[pixel] += (channel + start) * y.itemsize if outputs[pixel] != spare_at else 0
                 transform_output(
-                    memory, own_m + tile * chunk, m_stride, panels * width, bias[start:], outputs
+                    memory, own_m + tile * chunk, m_stride, panels * width, bias[start:], outputs, finish
                 )
     keep_alive(zeros)
     keep_alive(spare)
@@ -176,25 +182,38 @@ def _points_task(task, n_tasks, packed, depth, width, points):
 
 
 @kernel
-def _convolve(packed, depth, points, x, zero_bias, bias, pads, y, width, block, memory, n_tasks):
+def _convolve(
+    packed, depth, points, x, zero_bias, bias, pads, y, channel, finish, width, block, memory, n_tasks
+):
     parallel_for(_points_task, n_tasks, n_tasks, (n_tasks, packed, depth, width, points))
     parallel_for(
         _convolve_task,
         n_tasks,
         n_tasks,
-        (n_tasks, x, points, zero_bias, bias, pads, y, width, block, memory),
+        (n_tasks, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory),
     )
 
 
-def _run(packed: Array, x: Array, bias: Array, pads: tuple[int, int], y: Array) -> None:
-    c, k = x.shape[3], y.shape[3]
+def _run(
+    packed: Array,
+    points: Array,
+    x: Array,
+    bias: Array,
+    pads: tuple[int, int],
+    y: Array,
+    channel: int = 0,
+    finish: Finish = PLAIN,
+) -> None:
+    """Convolve with ``packed`` weights, whose points go to ``points``; none if they are there already."""
+    c = x.shape[3]
     width, threads = panel_width(x.itemsize), num_threads()
-    points = scratch("winograd points", _POINTS * c * k, x.dtype)
     block = _block(c, width)
     size = _POINTS * (block * (c + _PANELS * width) + 2 * _SKEW)
     memory = scratch("winograd block", threads * size, x.dtype)
     zero_bias = np.zeros(width, x.dtype)
-    _convolve(packed, c, points, x, zero_bias, bias, pads, y, width, block, memory, threads)
+    _convolve(
+        *(packed, c, points, x, zero_bias, bias, pads, y, channel, finish, width, block, memory, threads)
+    )
 
 
 @lru_cache(maxsize=256)
@@ -204,13 +223,28 @@ def _block(channels: int, columns: int) -> int:
     return max(2, min(8, fitting // ROWS)) * ROWS
 
 
-def forward(x: Array, weight: Array, bias: Array | None, g: Conv2dGeometry) -> Array:
+def forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    g: Conv2dGeometry,
+    target: Target | None = None,
+    kept: Kept | None = None,
+) -> Array:
     """(N, H, W, C), (K, C, 3, 3), (K,) -> (N, K, P, Q) in channels-last memory."""
-    y = empty((g.n, g.p, g.q, g.k), x.dtype)
-    weight = np.ascontiguousarray(weight).reshape(-1)
-    places = places_by_tap(9, g.c, panel_width(x.itemsize))
-    packed = pack("weights", weight, 0, (g.c * 9, 0), g.k, 1, places, 0)
-    _run(packed, x, padded_bias(bias, 0, g.k, x.dtype), (g.pad_top, g.pad_left), y)
+    y, channel, finish = target_of(target, g, x.dtype)
+    size = _POINTS * g.c * g.k
+    points = None if kept is None else kept.get("winograd points")
+    packed = np.empty(0, x.dtype)
+    if points is None:
+        weight = np.ascontiguousarray(weight).reshape(-1)
+        places = places_by_tap(9, g.c, panel_width(x.itemsize))
+        packed = pack("weights", weight, 0, (g.c * 9, 0), g.k, 1, places, 0)
+        points = scratch("winograd points", size, x.dtype) if kept is None else aligned_empty(size, x.dtype)
+    start = padded_bias(bias, 0, g.k, x.dtype)
+    _run(packed, points, x, start, (g.pad_top, g.pad_left), y, channel, finish)
+    if kept is not None:
+        kept["winograd points"] = points
     return y.transpose(0, 3, 1, 2)
 
 
@@ -221,7 +255,8 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     width = panel_width(dy.itemsize)
     places = places_in_order(_TURNED, g.k, width)
     packed = pack("weights", weight, 0, (9, g.c * 9), g.c, g.k, places, width)
-    _run(packed, dy, padded_bias(None, 0, g.c, dy.dtype), (2 - g.pad_top, 2 - g.pad_left), dx)
+    points = scratch("winograd points", _POINTS * g.c * g.k, dy.dtype)
+    _run(packed, points, dy, padded_bias(None, 0, g.c, dy.dtype), (2 - g.pad_top, 2 - g.pad_left), dx)
     return dx.transpose(0, 3, 1, 2)
 
 

@@ -29,6 +29,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbconv_kernels.cpu.emitter import INT64, Emitter, address_of
+from nbconv_kernels.cpu.epilogue import finished
 
 Vectors = list[Any]
 
@@ -178,12 +179,13 @@ def transform_output(
     channels: Any,
     bias: Any,
     pixels: Any,
+    finish: Any,
 ) -> Any:
-    """M -> 16 output pixels, at the addresses in ``pixels``, plus the bias."""
+    """M -> 16 output pixels, at the addresses in ``pixels``, plus the bias and after a finish."""
     i = types.intp
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        products, products_at, point_stride, channels, bias, pixels = values
+        products, products_at, point_stride, channels, bias, pixels, finish = values
         emit = Emitter(builder, signature.args[0].dtype)
         base = emit.pointer(address_of(context, builder, signature.args[0], products, products_at))
         bias_at = emit.pointer(address_of(context, builder, signature.args[4], bias, emit.int64(0)))
@@ -195,15 +197,23 @@ def transform_output(
                 return emit.load(builder.gep(base, [builder.add(at, channel)]), 0)
 
             start = emit.load(builder.gep(bias_at, [channel]), 0)
-            for row, vectors in enumerate(_square(emit, _output, load, 6)):
+            sums = [
+                [builder.fadd(vector, start) for vector in row] for row in _square(emit, _output, load, 6)
+            ]
+
+            def target(row: int, column: int) -> Any:
+                where = builder.load(builder.gep(table, [emit.int64(row * 4 + column)]))
+                return builder.gep(emit.pointer(where), [channel])
+
+            results = finished(emit, finish, sums, lambda *place: emit.load(target(*place), 0))
+            for row, vectors in enumerate(results):
                 for column, vector in enumerate(vectors):
-                    where = builder.load(builder.gep(table, [emit.int64(row * 4 + column)]))
-                    emit.store(builder.fadd(vector, start), builder.gep(emit.pointer(where), [channel]), 0)
+                    emit.store(vector, target(row, column), 0)
 
         _over_channels(emit, channels, body)
         return context.get_dummy_value()
 
-    return types.void(products, i, i, i, bias, pixels), codegen
+    return types.void(products, i, i, i, bias, pixels, finish), codegen
 
 
 def _between_points(transform: Callable[[_Algebra, Vectors], Vectors], size: int, doc: str) -> Any:

@@ -30,6 +30,7 @@ from nbconv_kernels.cpu.vector.arithmetic import (
     largest,
     minus,
     plus,
+    smaller,
     times,
     total,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "load_places",
     "minus",
     "plus",
+    "smaller",
     "store",
     "times",
     "total",

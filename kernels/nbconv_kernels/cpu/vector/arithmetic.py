@@ -55,6 +55,16 @@ def larger(typing_context: Any, a: Any, b: Any) -> Any:
     return a(a, b), codegen
 
 
+@intrinsic
+def smaller(typing_context: Any, a: Any, b: Any) -> Any:
+    """The smaller of ``a`` and ``b``, lane by lane, and ``b`` if one is not a number."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("<", *values), *values)
+
+    return a(a, b), codegen
+
+
 def _halved(builder: Any, vector: Any, combine: Any) -> Any:
     """All lanes combined: the upper half with the lower one, and again with what is left, down to one."""
     lanes = vector.type.count
