@@ -11,6 +11,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import parity_augment_cases
 import parity_layer_cases
 import parity_optim_cases
 from parity_table import CASES, IN_PLACE, IN_PLACE_ANY_LAYOUT, Call, Rng, call, case
@@ -465,5 +466,6 @@ for _fill in (
     _optimisers,
     parity_layer_cases.fill,
     parity_optim_cases.fill,
+    parity_augment_cases.fill,
 ):
     _fill()

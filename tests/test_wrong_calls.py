@@ -15,6 +15,7 @@ SINGLE = np.float32
 LABELS = np.array([0, 3, 1])
 INDICES = np.zeros(IMAGE.shape, np.int32)
 WINDOW = np.ones((3, 3))
+MAPS = np.ones((2, 2, 3))
 
 # The op, its arguments, and the exception.
 CALLS = [
@@ -119,6 +120,34 @@ CALLS = [
     ("multiclass_hinge_loss", (ROWS[:, :1], LABELS * 0), ValueError),
     ("multiclass_hinge_loss", (ROWS, LABELS + 1), ValueError),
     ("multiclass_hinge_loss", (IMAGE, LABELS), ValueError),
+    ("affine_sample", (IMAGE, MAPS[:1]), ValueError),
+    ("affine_sample", (IMAGE, MAPS[:, 0]), ValueError),
+    ("affine_sample", (IMAGE, MAPS * np.nan), ValueError),
+    ("affine_sample", (IMAGE, MAPS.astype(int)), TypeError),
+    ("affine_sample", (IMAGE, MAPS, 0), ValueError),
+    ("affine_sample", (IMAGE, MAPS, (4, 5, 6)), ValueError),
+    ("affine_sample", (IMAGE, MAPS, None, "constant"), ValueError),
+    ("affine_sample", (ROWS, MAPS), ValueError),
+    ("affine_sample", (IMAGE.astype(int), MAPS), TypeError),
+    ("gaussian_noise", (IMAGE, VECTOR, 0, 0), ValueError),
+    ("gaussian_noise", (IMAGE, VECTOR[:2] * np.inf, 0, 0), ValueError),
+    ("gaussian_noise", (IMAGE, 0.1, 0, 0), TypeError),
+    ("gaussian_noise", (IMAGE, VECTOR[:2], -1, 0), ValueError),
+    ("gaussian_noise", (IMAGE, VECTOR[:2], 0, 2**64), ValueError),
+    ("color_jitter", (IMAGE, *VECTOR[:3]), ValueError),
+    ("color_jitter", (IMAGE[:, :3], VECTOR[:2], VECTOR[:2], VECTOR), ValueError),
+    ("color_jitter", (IMAGE[:, :3], VECTOR[:2], VECTOR[:2], VECTOR[:2], 1.0, 0.0), ValueError),
+    ("color_jitter", (IMAGE[:, :3], VECTOR[:2], VECTOR[:2], None), TypeError),
+    ("erase_boxes", (IMAGE, np.array([[0, 0, 1, 1], [0, 0, 4, 1]])), ValueError),
+    ("erase_boxes", (IMAGE, np.array([[0, 0, 1, 1], [-1, 0, 1, 1]])), ValueError),
+    ("erase_boxes", (IMAGE, np.array([[2, 0, 1, 1], [0, 0, 1, 1]])), ValueError),
+    ("erase_boxes", (IMAGE, np.array([[0, 0, 1, 1]])), ValueError),
+    ("erase_boxes", (IMAGE, np.zeros((2, 4))), TypeError),
+    ("mix_images", (IMAGE, np.array([0, 2]), VECTOR[:2]), ValueError),
+    ("mix_images", (IMAGE, np.array([-1, 0]), VECTOR[:2]), ValueError),
+    ("mix_images", (IMAGE, np.array([0]), VECTOR[:2]), ValueError),
+    ("mix_images", (IMAGE, VECTOR[:2], VECTOR[:2]), TypeError),
+    ("mix_images", (IMAGE, np.array([0, 1]), VECTOR), ValueError),
 ]
 
 

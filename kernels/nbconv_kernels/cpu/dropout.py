@@ -1,18 +1,11 @@
 """Dropout (Srivastava et al. 2014) whose mask is a function of the element's number, not a stream.
 
-Element i is kept if u(i) >= p, where u(i) is word i % 4 of Philox4x32-10 (Salmon, Moraes, Dror and Shaw,
-"Parallel random numbers: as easy as 1, 2, 3", 2011) with
+Element i is kept if u(i) >= p, where u(i) = (word >> 8) * 2**-24 and the word is number i % 4 of ``philox``'s
+counter i // 4. Elements are numbered as they lie in memory, (N, H, W, C) for 4-D arrays. No mask is stored:
+the backward pass draws it again, on any number of threads.
 
-    key     = (seed low, seed high)                                     32-bit words
-    counter = (i // 4 low, i // 4 high, offset low, offset high)
-    u       = (word >> 8) * 2**-24
-
-Elements are numbered as they lie in memory, (N, H, W, C) for 4-D arrays. No mask is stored: the backward pass
-draws it again, on any number of threads.
-
-Limit: twenty 32-bit multiplications and about as many exclusive ors for four elements. 64 counters go through
-each round together, in vectors. Dropout of whole channels draws by the channel's number, n * C + c, and is
-limited by memory bandwidth.
+Limit: the generator. Dropout of whole channels draws by the channel's number, n * C + c, and is limited by
+memory bandwidth.
 """
 
 from __future__ import annotations
@@ -24,53 +17,21 @@ import numpy as np
 
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
+from nbconv_kernels.cpu.philox import BLOCKS, philox
 from nbconv_kernels.cpu.tasks import empty_as, row_of, share, task_count
 
 __all__ = ["dropout", "dropout2d"]
 
-_WORD = np.uint64(0xFFFFFFFF)
-_SHIFT = np.uint64(32)
 _TO_24_BITS = np.uint32(8)
-_MULTIPLIER_0, _MULTIPLIER_1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_KEY_STEP_0, _KEY_STEP_1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-_ROUNDS = 10
-_BLOCKS = 64  # counters that go through the rounds together
-
-
-@kernel
-def _philox(first, offset, seed, state, words):
-    """Fill ``words`` from the counters (first, offset), (first + 1, offset), ..."""
-    blocks = words.size // 4
-    word0, word1, word2, word3 = state[0], state[1], state[2], state[3]
-    for i in range(blocks):
-        word0[i], word1[i] = first + i, (first + i) >> 32
-        word2[i], word3[i] = offset, offset >> _SHIFT
-    key0, key1 = seed & _WORD, seed >> _SHIFT
-    for _ in range(_ROUNDS):
-        for i in range(blocks):
-            product0, product1 = np.uint64(word0[i]) * _MULTIPLIER_0, np.uint64(word2[i]) * _MULTIPLIER_1
-            word0[i], word2[i] = (
-                (product1 >> _SHIFT) ^ word1[i] ^ key0,
-                (product0 >> _SHIFT) ^ word3[i] ^ key1,
-            )
-            word1[i], word3[i] = product1, product0
-        key0, key1 = (key0 + _KEY_STEP_0) & _WORD, (key1 + _KEY_STEP_1) & _WORD
-    for i in range(blocks):
-        words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3] = (
-            word0[i],
-            word1[i],
-            word2[i],
-            word3[i],
-        )
 
 
 @kernel
 def _dropout_task(task, n_tasks, x, threshold, scale, seed, offset, y):
     first, last = share(x.size, task, n_tasks)
     zero = x.dtype.type(0)
-    state, words = np.empty((4, _BLOCKS), np.uint32), np.empty(4 * _BLOCKS, np.uint32)
+    state, words = np.empty((4, BLOCKS), np.uint32), np.empty(4 * BLOCKS, np.uint32)
     for start in range(first, last, words.size):
-        _philox(start // 4, offset, seed, state, words)
+        philox(start // 4, offset, seed, state, words)
         stop = min(last, start + words.size)
         values, out = x[start:stop], y[start:stop]
         for i in range(values.size):

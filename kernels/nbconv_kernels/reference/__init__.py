@@ -40,6 +40,13 @@ from nbconv_kernels.reference.adaptive_optim import (
     lion_step,
     rmsprop_step,
 )
+from nbconv_kernels.reference.augment import (
+    affine_sample,
+    color_jitter,
+    erase_boxes,
+    gaussian_noise,
+    mix_images,
+)
 from nbconv_kernels.reference.binary_loss import (
     binary_cross_entropy_with_logits,
     hinge_loss,
@@ -165,6 +172,7 @@ __all__ = [
     "add",
     "add_relu",
     "add_scaled",
+    "affine_sample",
     "asarray",
     "avg_pool2d",
     "avg_pool2d_backward",
@@ -174,6 +182,7 @@ __all__ = [
     "batch_norm2d_statistics",
     "binary_cross_entropy_with_logits",
     "channels_last",
+    "color_jitter",
     "concat",
     "conv2d",
     "conv2d_backward_bias",
@@ -194,7 +203,9 @@ __all__ = [
     "dropout2d",
     "elu",
     "elu_backward",
+    "erase_boxes",
     "flatten",
+    "gaussian_noise",
     "gelu",
     "gelu_backward",
     "group_norm",
@@ -220,6 +231,7 @@ __all__ = [
     "max_unpool2d_backward",
     "maxout",
     "maxout_backward",
+    "mix_images",
     "mse_loss",
     "multi_margin_loss",
     "multiclass_hinge_loss",
