@@ -68,7 +68,17 @@ from nbconv.losses import (
     MultiMarginLoss,
     SmoothL1Loss,
 )
-from nbconv.optim import SGD, Adam, AdamW, Optimizer
+from nbconv.optim import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    Optimizer,
+    RMSprop,
+    clip_grad_norm_,
+    clip_grad_value_,
+)
 from nbconv.parameter import Parameter
 from nbconv.sequential import Sequential
 from nbconv.serialization import load
@@ -84,6 +94,7 @@ __all__ = [
     "GELU",
     "SELU",
     "SGD",
+    "Adagrad",
     "Adam",
     "AdamW",
     "AdaptiveAvgPool2d",
@@ -119,6 +130,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "LearningRate",
+    "Lion",
     "LocalResponseNorm",
     "LogSoftmax",
     "Loss",
@@ -135,6 +147,7 @@ __all__ = [
     "Pad2d",
     "Parameter",
     "ProgressBar",
+    "RMSprop",
     "ReLU",
     "ReLU6",
     "Residual",
@@ -153,6 +166,8 @@ __all__ = [
     "__version__",
     "backends",
     "check_finite",
+    "clip_grad_norm_",
+    "clip_grad_value_",
     "data",
     "get_num_threads",
     "get_precision",

@@ -19,6 +19,13 @@ SETTINGS = {
     "adam-amsgrad": (nb.Adam, {"lr": 0.02, "amsgrad": True}),
     "adam-maximize": (nb.Adam, {"maximize": True}),
     "adamw": (nb.AdamW, {"lr": 0.02}),
+    "rmsprop": (nb.RMSprop, {}),
+    "rmsprop-settings": (nb.RMSprop, {"lr": 0.02, "alpha": 0.8, "eps": 1e-3, "weight_decay": 0.1}),
+    "rmsprop-momentum": (nb.RMSprop, {"momentum": 0.9, "maximize": True}),
+    "rmsprop-centered": (nb.RMSprop, {"lr": 0.02, "momentum": 0.5, "centered": True}),
+    "adagrad": (nb.Adagrad, {}),
+    "adagrad-settings": (nb.Adagrad, {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1, "maximize": True}),
+    "adagrad-start": (nb.Adagrad, {"initial_accumulator_value": 0.5, "eps": 1e-3}),
     "adamw-settings": (nb.AdamW, {"lr": 0.02, "weight_decay": 0.3, "amsgrad": True, "maximize": True}),
 }
 
@@ -65,7 +72,42 @@ def test_steps_are_pytorchs(case, backend):
         np.testing.assert_allclose(parameter.data, tensor.detach(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("optimizer_class", [nb.SGD, nb.Adam, nb.AdamW])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("maximize", [False, True])
+def test_lion_is_algorithm_2_of_its_paper(backend, maximize):
+    """c = b1 m + (1 - b1) g; theta -= eta (sign(c) + lambda theta); m = b2 m + (1 - b2) g."""
+    eta, b1, b2, decay = 0.01, 0.8, 0.95, 0.3
+    ours = parameters(backend)
+    optimizer = nb.Lion(ours, lr=eta, betas=(b1, b2), weight_decay=decay, maximize=maximize)
+    theta, m = [p.data.copy() for p in ours], [np.zeros(p.shape) for p in ours]
+    for step in range(5):
+        give_gradients(ours, step)
+        ours[0].grad[0] = 0  # in the first step neither up nor down
+        optimizer.step()
+        for i, parameter in enumerate(ours):
+            g = -parameter.grad if maximize else parameter.grad
+            theta[i] = theta[i] - eta * (np.sign(b1 * m[i] + (1 - b1) * g) + decay * theta[i])
+            m[i] = b2 * m[i] + (1 - b2) * g
+    for parameter, expected in zip(ours, theta, strict=True):
+        np.testing.assert_allclose(parameter.data, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_first_steps_by_hand(backend):
+    for optimizer_class, settings, expected in (
+        (nb.RMSprop, {"lr": 0.1, "alpha": 0.75}, 1 - 0.1 / 0.5),  # g / sqrt((1 - alpha) g^2)
+        (nb.Adagrad, {"lr": 0.1}, 1 - 0.1),  # g / sqrt(g^2)
+        (nb.Lion, {"lr": 0.1, "weight_decay": 0.5}, 0.95 - 0.1),  # sign(g)
+    ):
+        parameter = nb.Parameter((1,), nb.initializers.ones())
+        parameter.to(backend, np.dtype("float64"))
+        parameter.data = [1.0]
+        parameter.grad = np.array([7.0])
+        optimizer_class([parameter], **settings).step()
+        assert parameter.data[0] == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("optimizer_class", [nb.SGD, nb.Adam, nb.AdamW, nb.RMSprop, nb.Adagrad])
 def test_defaults_are_pytorchs(optimizer_class):
     torch = pytest.importorskip("torch")
     theirs = getattr(torch.optim, optimizer_class.__name__)([torch.nn.Parameter(torch.zeros(1))]).defaults
@@ -111,9 +153,9 @@ def test_parameters_without_gradient_stay():
     optimizer.step()
 
 
-@pytest.mark.parametrize("case", SETTINGS)
+@pytest.mark.parametrize("case", [*SETTINGS, "lion"])
 def test_a_resumed_run_is_the_same_to_the_last_bit(case):
-    optimizer_class, settings = SETTINGS[case]
+    optimizer_class, settings = SETTINGS.get(case, (nb.Lion, {"lr": 0.01}))
 
     def run(params, optimizer, steps):
         for step in steps:
@@ -178,6 +220,10 @@ def test_a_state_dict_of_pytorch_is_taken(ours, theirs):
         (lambda p: nb.Adam(p, eps=-1), ValueError, "eps must not be negative"),
         (lambda p: nb.Adam(p, betas=(1.0, 0.9)), ValueError, r"betas must be two numbers in \[0, 1\)"),
         (lambda p: nb.AdamW(p, betas=(0.9,)), ValueError, r"betas must be two numbers in \[0, 1\)"),
+        (lambda p: nb.RMSprop(p, alpha=1.0), ValueError, r"alpha must be in \[0, 1\), got 1.0"),
+        (lambda p: nb.RMSprop(p, momentum=-1), ValueError, "momentum must not be negative"),
+        (lambda p: nb.Adagrad(p, lr_decay=-1), ValueError, "lr_decay must not be negative"),
+        (lambda p: nb.Lion(p, betas=(0.9, 1)), ValueError, r"betas must be two numbers in \[0, 1\)"),
         (lambda p: nb.SGD([]), ValueError, "needs parameters, got none"),
         (lambda p: nb.SGD(p[0]), TypeError, "a list of parameters or of groups, got one Parameter"),
         (lambda p: nb.SGD([np.zeros(3)]), TypeError, "updates parameters, got ndarray"),

@@ -21,6 +21,7 @@ class Optimizer:
 
     Attributes:
         param_groups: dicts of "params" and the settings that hold for them, which may be changed at any time.
+            A schedule adds "initial_lr", the rate that it started from.
         state: what is kept for each parameter that has been updated.
     """
 
@@ -109,7 +110,8 @@ class Optimizer:
         groups = []
         for new, old in zip(given, self.param_groups, strict=True):
             # A setting that this optimiser does not know is another library's (PyTorch's "foreach").
-            settings = {key: value for key, value in new.items() if key in self.defaults}
+            known = {*self.defaults, "initial_lr"}
+            settings = {key: value for key, value in new.items() if key in known}
             group = {**old, **settings, "params": old["params"]}
             self._validate(group)
             groups.append(group)
@@ -164,3 +166,33 @@ def _restored(parameter: Parameter, entry: Mapping[str, Any], number: int) -> di
         elif value is not None:
             restored[key] = value
     return restored
+
+
+def require_not_negative(group: Group, *names: str) -> None:
+    """Raise ValueError if one of these settings is negative or NaN."""
+    for name in names:
+        if not group[name] >= 0.0:
+            raise ValueError(f"{name} must not be negative, got {group[name]}")
+
+
+def require_betas(group: Group) -> None:
+    """Raise ValueError unless "betas" are two numbers in [0, 1)."""
+    betas = group["betas"]
+    if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
+        raise ValueError(f"betas must be two numbers in [0, 1), got {betas!r}")
+
+
+def data(parameters: list[Parameter]) -> list[Array]:
+    """The values of parameters."""
+    return [parameter.data for parameter in parameters]
+
+
+def gradients(parameters: list[Parameter]) -> list[Array]:
+    """The gradients of parameters, which all have one."""
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def zeros(parameter: Parameter, ops: ModuleType) -> Array:
+    """Zeros like a parameter, where it lives."""
+    zeros: Array = ops.asarray(np.zeros(parameter.shape, parameter.dtype))
+    return zeros
