@@ -6,14 +6,13 @@ import os
 
 import numpy as np
 
+from nbconv.data.picture import in_mode, opened
 from nbconv.data.resize import resize_bilinear
-from nbconv.errors import DataError
 from nbconv.typing import Array
 
 _GRID = 8  # the digits were scanned to 8 x 8 blocks
 _INK = 0.3  # a brighter pixel belongs to the digit, not to the paper's grain
 _FILLED = 0.86  # of the picture's side: a digit that long has its margins off already
-_LARGEST_SIDE = 20_000  # pixels; keeps a wrong or hostile file from filling the memory
 
 
 def read_digit(path: str | os.PathLike[str], size: int, *, invert: bool | None = None) -> Array:
@@ -51,27 +50,8 @@ def read_digit(path: str | os.PathLike[str], size: int, *, invert: bool | None =
 
 def _read_grey(path: str | os.PathLike[str]) -> Array:
     """The picture at ``path`` as float32 (H, W), 0 black to 1 white."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        raise DataError('reading images needs Pillow: pip install "nbconv[data]"') from None
-    try:
-        with Image.open(path) as picture:
-            if max(picture.size) > _LARGEST_SIDE:
-                raise DataError(f"{path}: {picture.width} x {picture.height} pixels are too many")
-            if picture.has_transparency_data:
-                white = Image.new("RGBA", picture.size, "white")
-                white.alpha_composite(picture.convert("RGBA"))
-                return np.asarray(white.convert("L"), np.float32) / np.float32(255)
-            if picture.mode.startswith("I"):  # 16 bits: convert("L") would clip, not scale
-                return np.asarray(picture, np.float32) / np.float32(65535)
-            return np.asarray(picture.convert("L"), np.float32) / np.float32(255)
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image that Pillow can read") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise DataError(f"{path}: a damaged image: {error}") from None
+    with opened(path) as picture:
+        return np.asarray(in_mode(picture, "L"), np.float32) / np.float32(255)
 
 
 def _cut_to_ink(grey: Array) -> Array:
