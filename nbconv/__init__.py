@@ -1,6 +1,6 @@
 """A convolutional-network engine whose every kernel is readable Python, compiled by Numba."""
 
-from nbconv import backends, data, initializers, inspect, models, plot, transfer
+from nbconv import augment, backends, data, initializers, inspect, models, plot, transfer
 from nbconv.callbacks import Callback, LearningRate, ProgressBar, TrainingState
 from nbconv.errors import (
     BackendUnavailable,
@@ -164,6 +164,7 @@ __all__ = [
     "TrainingState",
     "Upsample",
     "__version__",
+    "augment",
     "backends",
     "check_finite",
     "clip_grad_norm_",
