@@ -1,14 +1,14 @@
 # make demo   train LeNet-5 on the embedded digits
 # make test   the whole test suite
 # make lint   ruff and mypy
-# make bench  the benchmarks
+# make bench  nbconv beside other engines; make track  every kernel beside its stored baseline
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: demo test quicktest lint format bench clean
+.PHONY: demo test quicktest lint format bench track clean
 
 demo: $(VENV)/plot.stamp
 	$(BIN)/nbconv train --data digits --model lenet5 --output lenet.safetensors --plot lenet-curves.png
@@ -28,8 +28,11 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest benchmarks
+bench: $(VENV)/bench.stamp
+	$(BIN)/nbconv bench --output benchmarks/results
+
+track: $(VENV)/bench.stamp
+	$(BIN)/python -m pytest benchmarks --benchmark-compare
 
 clean:
 	rm -rf $(VENV)

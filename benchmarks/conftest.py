@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import nbconv as nb
-from benchmarks.alternate import alternate
+from nbconv.bench.timing import alternate
 
 _RACES = pytest.StashKey[list[tuple[str, str, dict[str, float]]]]()
 

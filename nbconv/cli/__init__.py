@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from nbconv.cli import evaluate, info, predict, train
+from nbconv.cli import bench, evaluate, info, predict, train
 from nbconv.errors import NbconvError
 
 __all__ = ["main"]
 
-_COMMANDS = {"train": train, "evaluate": evaluate, "predict": predict, "info": info}
+_COMMANDS = {"train": train, "evaluate": evaluate, "predict": predict, "bench": bench, "info": info}
 _INTERRUPTED = 130  # what shells give a process that Ctrl-C has ended
 
 
