@@ -1,0 +1,189 @@
+"""CIFAR-10 and CIFAR-100: 50,000 colour images of 32 x 32 to train on and 10,000 to test."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import tarfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nbconv.data import stored
+from nbconv.data.digits import Examples, Split
+from nbconv.data.pickled import read_dict
+from nbconv.data.stored import Download
+from nbconv.errors import DataError
+from nbconv.typing import Array, Shape
+
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+"""The names of CIFAR-10's classes."""
+
+_CHUNK = 1 << 20  # bytes
+_SHAPE: Shape = (3, 32, 32)
+_PIXELS = 3 * 32 * 32
+
+
+class _Edition(NamedTuple):
+    """One of the forms that a data set is published in."""
+
+    folder: str
+    archive: str
+    suffix: str  # of the files' names
+
+
+class _Published(NamedTuple):
+    """One of the two data sets."""
+
+    pickled: _Edition
+    binary: _Edition
+    download: Download
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    labels: tuple[
+        tuple[str, int], ...
+    ]  # their names in the pickles and the numbers of classes, in file order
+
+
+_TEN = _Published(
+    _Edition("cifar-10-batches-py", "cifar-10-python.tar.gz", ""),
+    _Edition("cifar-10-batches-bin", "cifar-10-binary.tar.gz", ".bin"),
+    Download("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
+    tuple(f"data_batch_{i}" for i in range(1, 6)),
+    ("test_batch",),
+    (("labels", 10),),
+)
+_HUNDRED = _Published(
+    _Edition("cifar-100-python", "cifar-100-python.tar.gz", ""),
+    _Edition("cifar-100-binary", "cifar-100-binary.tar.gz", ".bin"),
+    Download("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+    ("train",),
+    ("test",),
+    (("coarse_labels", 20), ("fine_labels", 100)),
+)
+
+
+def cifar10(
+    root: str | os.PathLike[str], *, dtype: npt.DTypeLike = np.float32, download: bool = True
+) -> Split:
+    """CIFAR-10 as (x_train, y_train), (x_test, y_test); ``CIFAR10_CLASSES`` names the classes.
+
+    Images are (N, 3, 32, 32), red, green and blue, channels-last in memory; labels are int64, 0 to 9. The
+    Python edition or the binary one, packed or unpacked, is looked for in ``root``; otherwise the former is
+    fetched into it. Archives are read in place, and no code in the pickles is run.
+
+    Args:
+        root: the folder of the data.
+        dtype: float32 or float64 for [0, 1], uint8 for the 0 to 255 of the files, a quarter of the memory,
+            which a :class:`DataLoader` turns into float32 batches.
+        download: whether the archive may be fetched, by pooch, with a checksum, when it is not there.
+
+    Raises:
+        DataError: when the archive cannot be fetched, or a file is damaged.
+        ValueError: for an impossible argument.
+
+    Source: Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
+    """
+    return _load(Path(root), _TEN, "labels", dtype, download)
+
+
+def cifar100(
+    root: str | os.PathLike[str],
+    *,
+    coarse: bool = False,
+    dtype: npt.DTypeLike = np.float32,
+    download: bool = True,
+) -> Split:
+    """CIFAR-100, as :func:`cifar10` gives CIFAR-10.
+
+    Args:
+        root: the folder of the data.
+        coarse: whether labels are the 20 superclasses instead of the 100 classes.
+        dtype: as of ``cifar10``.
+        download: as of ``cifar10``.
+
+    Raises:
+        DataError: when the archive cannot be fetched, or a file is damaged.
+        ValueError: for an impossible argument.
+    """
+    return _load(Path(root), _HUNDRED, "coarse_labels" if coarse else "fine_labels", dtype, download)
+
+
+def _load(root: Path, published: _Published, labels: str, dtype: npt.DTypeLike, download: bool) -> Split:
+    place, edition = _place(root, published, download)
+    names = [name + edition.suffix for name in published.train + published.test]
+    files = _read_folder(place, names) if place.is_dir() else _read_archive(place, edition.folder, names)
+    read = _read_binary if edition.suffix else _read_pickle
+    parts = [read(files[name], f"{place}: {name}", published, labels) for name in names]
+    test = parts.pop()
+    x, y = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Split(Examples(stored.as_images(x, dtype), y), Examples(stored.as_images(test[0], dtype), test[1]))
+
+
+def _place(root: Path, published: _Published, download: bool) -> tuple[Path, _Edition]:
+    """The folder or the archive of the data set, and the edition that is in it."""
+    for edition in (published.pickled, published.binary):
+        if (found := stored.find(root, ["."], [edition.folder, edition.archive])) is not None:
+            return found, edition
+        if all((root / (name + edition.suffix)).is_file() for name in published.train + published.test):
+            return root, edition
+    return stored.fetch(published.download, root, download), published.pickled
+
+
+def _read_folder(folder: Path, names: list[str]) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def _read_archive(path: Path, folder: str, names: list[str]) -> dict[str, bytes]:
+    """The named files of a tar archive, read without unpacking it."""
+    found: dict[str, bytes] = {}
+    try:
+        with gzip.open(path) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as archive:
+            for member in archive:
+                directory, _, name = member.name.rpartition("/")
+                if directory.removeprefix("./") == folder and name in names and member.isfile():
+                    content = archive.extractfile(member)
+                    assert content is not None
+                    found[name] = content.read()
+            while unzipped.read(_CHUNK):
+                pass  # to the end, where the checksum is
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: a damaged archive: {error}") from None
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise DataError(f"{path} holds no {folder}/{missing[0]}")
+    return found
+
+
+def _read_pickle(content: bytes, where: str, published: _Published, labels: str) -> tuple[Array, Array]:
+    batch = read_dict(content, where)
+    data = batch.get("data")
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (_PIXELS,):
+        raise DataError(f"{where}: expected data, uint8 (N, {_PIXELS}), in the dictionary of {sorted(batch)}")
+    classes = dict(published.labels)[labels]
+    return data.reshape(-1, *_SHAPE), stored.as_labels(batch.get(labels), len(data), classes, where)
+
+
+def _read_binary(content: bytes, where: str, published: _Published, labels: str) -> tuple[Array, Array]:
+    """Rows of a byte for each kind of label and the pixels."""
+    kinds = [name for name, _ in published.labels]
+    size = len(kinds) + _PIXELS
+    if not content or len(content) % size:
+        raise DataError(f"{where}: {len(content):,} bytes are no whole number of rows of {size:,}")
+    rows = np.frombuffer(content, np.uint8).reshape(-1, size)
+    y = stored.as_labels(rows[:, kinds.index(labels)], len(rows), dict(published.labels)[labels], where)
+    return rows[:, len(kinds) :].reshape(-1, *_SHAPE), y
