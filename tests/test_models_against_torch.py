@@ -43,18 +43,26 @@ MODELS = {
 }
 
 
-def filled(name):
+@pytest.fixture(scope="module", params=MODELS)
+def run(request):
+    """A model's name, and what it gives in float64 and in float32."""
+    name = request.param
+    return name, measured(name, "float64"), measured(name, "float32")
+
+
+def filled(name, seed=0):
     """A model with weights that depend on no generator, without dropout, and a batch for it."""
     build, shape = MODELS[name]
     model = build()
-    for index, (key, parameter) in enumerate(model.named_parameters()):
+    first = 10_000 * seed
+    for index, (key, parameter) in enumerate(model.named_parameters(), start=first):
         fan_in = np.prod(parameter.shape[1:]) if len(parameter.shape) > 1 else 100.0
         centre = 1.0 if len(parameter.shape) == 1 and key.endswith("weight") else 0.0
         parameter.data = centre + scattered(parameter.shape, index) * np.sqrt(24.0 / fan_in)
     for _, layer in model.named_layers():
         if isinstance(layer, nb.Dropout):
             layer.p = 0.0
-    return model, 4 * scattered(shape, 999).astype(np.float32), np.arange(shape[0]) % 10
+    return model, 4 * scattered(shape, first + 999).astype(np.float32), np.arange(shape[0]) % 10
 
 
 def scattered(shape, seed):
@@ -65,10 +73,10 @@ def scattered(shape, seed):
     return ((mixed >> np.uint64(40)).astype(np.float64) / 2**24 - 0.5).reshape(shape)
 
 
-def measured(name, dtype):
+def measured(name, dtype, seed=0):
     """Outputs, loss, the gradient of the input and of every parameter: ours."""
-    model, x, labels = filled(name)
-    y, backprop = model.to(dtype=dtype).forward(x, training=True)
+    model, x, labels = filled(name, seed)
+    y, backprop = model.to(dtype=dtype).forward(x.astype(dtype), training=True)
     loss, dy = AuxiliaryLoss(nb.CrossEntropyLoss())(y, labels)
     results = {"dx": backprop(dy), "loss": np.array(loss)}
     for i, output in enumerate(y if isinstance(y, tuple) else (y,)):
@@ -77,17 +85,17 @@ def measured(name, dtype):
     return results
 
 
-def expected(name):
-    """The same from PyTorch, in float64."""
+def expected(name, dtype, seed=0):
+    """The same from PyTorch."""
     import torch
     from torch_twin import twin
 
-    model, x, labels = filled(name)
+    model, x, labels = filled(name, seed)
     theirs = twin(model)
     state = {key: torch.tensor(value) for key, value in model.state_dict().items()}
     theirs.load_state_dict(state, strict=False)
-    theirs.double().train()
-    x = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    theirs.to(getattr(torch, dtype)).train()
+    x = torch.tensor(x.astype(dtype), requires_grad=True)
     y = theirs(x)
     outputs = y if isinstance(y, tuple) else (y,)
     losses = [torch.nn.functional.cross_entropy(output, torch.tensor(labels)) for output in outputs]
@@ -99,44 +107,72 @@ def expected(name):
     return {key: value.numpy() for key, value in results.items()}
 
 
-def unlike(results, oracle, tolerance):
-    """The names of the results that differ from the oracle's."""
+def farthest(results, oracle, names):
+    """The largest error of the named results, and its name."""
     # Some gradients are zero but for rounding, such as those of biases in front of batch normalisation.
     floor = 1e-3 * max(np.linalg.norm(value) for value in oracle.values())
-    return [
-        name
-        for name, value in oracle.items()
-        if not np.linalg.norm(results[name] - value) < tolerance * max(np.linalg.norm(value), floor)
+    errors = [
+        (np.linalg.norm(results[key] - oracle[key]) / max(np.linalg.norm(oracle[key]), floor), key)
+        for key in names
     ]
+    assert np.isfinite([error for error, _ in errors]).all()
+    return max(errors)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_outputs_and_gradients_are_pytorchs(name):
+def test_outputs_and_gradients_are_pytorchs(run):
     pytest.importorskip("torch")
-    oracle, ours, exact = expected(name), measured(name, "float32"), measured(name, "float64")
+    name, exact, ours = run
+    oracle = expected(name, "float64")
     assert ours.keys() == exact.keys() == oracle.keys()
-    assert not unlike(exact, oracle, 1e-8)
-    # Rounding may move a value across the kink of a ReLU, which shows in the gradients of thin networks.
-    assert not unlike(ours, oracle, 0.3)
-    assert not [key for key in unlike(ours, oracle, 1e-3) if key == "loss" or key.startswith("y")]
+    assert farthest(exact, oracle, oracle)[0] < 1e-8
+    outputs = [key for key in oracle if key == "loss" or key.startswith("y")]
+    gradients = oracle.keys() - set(outputs)
+    # Rounding may move a value across the kink of a ReLU, and all gradients before that change: in PyTorch's
+    # float32 as well, and with some weights, while a mistake would show with all.
+    for seed in range(3):
+        if seed:
+            oracle, ours = expected(name, "float64", seed), measured(name, "float32", seed)
+        assert farthest(ours, oracle, outputs)[0] < 1e-3
+        error, key = farthest(ours, oracle, gradients)
+        if error < 1e-3 or error < 2 * farthest(expected(name, "float32", seed), oracle, gradients)[0]:
+            return
+    pytest.fail(f"the gradient of {key} is off by {error:.1e}")
 
 
-# The loss, and the norms of the gradients of the first and the last parameter.
+# The loss, and the norms of the gradients of the first and the last parameter, from PyTorch in float64.
 RECORDED = {
-    "lenet5": (3.351379, 6.067758, 0.511768),
-    "vgg11": (10.76675, 12.96612, 1.076458),
-    "resnet18": (3.36692, 25.84839, 0.6798999),
-    "densenet_cifar": (2.736156, 0.9065953, 0.4744359),
-    "mobilenet_v1": (2.49877, 111.7633, 0.4342192),
-    "mobilenet_v2": (2.349746, 82.11672, 0.4067144),
+    "lenet5": (3.35137871, 6.0677584, 0.511768046),
+    "alexnet": (0.56145811, 6.73542494, 0.498979929),
+    "alexnet_grouped": (3.70031444, 17.7358184, 1.24338479),
+    "zfnet": (0.259016249, 10.5619464, 0.279872617),
+    "googlenet": (3.31316464, 6.23219208, 0.610445867),
+    "googlenet_auxiliary": (10.2130291, 1.93912826, 0.973717704),
+    "vgg11": (10.7667496, 12.9661185, 1.07645758),
+    "vgg13": (9.38216043, 5.23015976, 1.04484657),
+    "vgg16": (4.92574386, 2.85664104, 0.972362643),
+    "vgg19_bn": (3.20382197, 27.4559993, 0.551395686),
+    "resnet18": (3.36692023, 25.848391, 0.679899949),
+    "resnet18_small": (3.52315915, 3.32098483, 0.682620621),
+    "resnet34": (3.84451017, 60.7056782, 0.57783638),
+    "resnet50": (2.21432472, 766.54338, 0.38184081),
+    "resnet101": (2.7680105, 3257.32759, 0.384564679),
+    "resnet152": (3.74683096, 9127.94191, 0.679403515),
+    "plain34": (2.28903579, 398.468691, 0.339128308),
+    "densenet121": (2.63380973, 42.4441623, 0.430124774),
+    "densenet169": (3.01226871, 60.8925245, 0.466772615),
+    "densenet201": (2.59111741, 56.5774706, 0.425762033),
+    "densenet_cifar": (2.73615588, 0.906595298, 0.474435853),
+    "densenet_cifar_bc": (2.54277682, 1.54362732, 0.388398575),
+    "mobilenet_v1": (2.49876953, 111.763326, 0.434219238),
+    "mobilenet_v2": (2.34974552, 82.1167248, 0.406714409),
 }
 
 
-@pytest.mark.parametrize("name", RECORDED)
-def test_loss_and_gradients_are_those_recorded_from_pytorch(name):
-    results = measured(name, "float32")
-    gradients = [results[key] for key, _ in filled(name)[0].named_parameters()]
-    loss, first, last = RECORDED[name]
-    assert results["loss"] == pytest.approx(loss, rel=1e-4)
-    assert np.linalg.norm(gradients[0]) == pytest.approx(first, rel=1e-2)
-    assert np.linalg.norm(gradients[-1]) == pytest.approx(last, rel=1e-3)
+def test_loss_and_gradients_are_those_recorded_from_pytorch(run):
+    name, exact, ours = run
+    first, *_, last = (key for key, _ in filled(name)[0].named_parameters())
+    for results, exactness, keys in ((exact, 1e-6, (first, last)), (ours, 1e-3, (last,))):
+        assert results["loss"] == pytest.approx(RECORDED[name][0], rel=exactness)
+        for key in keys:
+            norm = RECORDED[name][1 if key == first else 2]
+            assert np.linalg.norm(results[key]) == pytest.approx(norm, rel=exactness), key
