@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nbconv.errors import NbconvError
 from nbconv.history import History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 150
+_MISSING = 'pictures need matplotlib: pip install "nbconv[plot]"'
 
 
 def check_path(path: str | os.PathLike[str]) -> None:
@@ -14,7 +21,7 @@ def check_path(path: str | os.PathLike[str]) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
     except ImportError:
-        raise NbconvError('pictures need matplotlib: pip install "nbconv[plot]"') from None
+        raise NbconvError(_MISSING) from None
     suffixes = sorted(FigureCanvasAgg.get_supported_filetypes())
     if Path(path).suffix[1:].lower() not in suffixes:
         raise ValueError(f"cannot draw {path}: its suffix must be one of {', '.join(suffixes)}")
@@ -28,16 +35,21 @@ def learning_curves(history: History, path: str | os.PathLike[str]) -> None:
         ValueError: when no epoch was completed, or the suffix is no picture format.
     """
     check_path(path)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    draw_learning_curves(history).savefig(Path(path), dpi=DPI)
 
+
+def draw_learning_curves(history: History) -> Figure:
+    """The figure that :func:`learning_curves` writes.
+
+    Raises:
+        NbconvError: when matplotlib is not installed.
+        ValueError: when no epoch was completed.
+    """
     if not history.epochs:
         raise ValueError("learning_curves: the history holds no completed epoch")
-
     epochs = range(1, history.epochs + 1)
     panels = [name for name in ("loss", "accuracy") if name in history]
-    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)  # not pyplot: no window system, no state shared between threads
+    figure = new_figure(5 * len(panels), 3.6)
     for name, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "held out")):
             if key in history:
@@ -46,4 +58,20 @@ def learning_curves(history: History, path: str | os.PathLike[str]) -> None:
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(Path(path), dpi=150)
+    return figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, without pyplot: no window system, no state shared between threads.
+
+    Raises:
+        NbconvError: when matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise NbconvError(_MISSING) from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
