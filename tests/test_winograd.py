@@ -9,7 +9,8 @@ from nbconv_kernels.cpu import conv, jit
 from nbconv_kernels.cpu.conv import depthwise, direct, winograd
 from nbconv_kernels.geometry import conv2d_geometry
 
-# N, C, H, W, K, padding: whole tiles and parts of tiles, one and several panels, no and wide borders
+# N, C, H, W, K, padding: few tiles for their channels and many, whole tiles and parts of tiles, one and
+# several panels, no and wide borders
 SHAPES = [
     (2, 32, 8, 8, 32, 1),
     (1, 64, 9, 7, 32, 1),
@@ -17,6 +18,8 @@ SHAPES = [
     (2, 64, 6, 11, 64, 0),
     (1, 128, 14, 14, 64, ((1, 0), (0, 2))),
     (0, 32, 8, 8, 32, 1),
+    (2, 32, 23, 25, 64, 1),
+    (1, 192, 7, 9, 160, 1),
 ]
 LIMIT = {np.float32: 1e-5, np.float64: 1e-13}
 

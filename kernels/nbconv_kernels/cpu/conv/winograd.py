@@ -4,7 +4,7 @@ For each block of output tiles, ``transform_input`` turns the tiles' pixels into
 matrix product, tiles x channels by channels x output channels, goes through the micro-kernel;
 ``transform_output`` turns 36 points back into 16 pixels and adds the bias. The input gradient is the same
 with the kernel turned half round. For the weight gradient both sides are transformed and the products sum
-over tiles.
+over tiles. Where the weights outweigh the pixels, ``winograd_deep`` does the same in another order.
 
 A block holds as many tiles as keep its points in the L2 cache; products are made for a few panels of columns
 at a time for the same reason. Each tile is computed whole by one task.
@@ -18,14 +18,17 @@ Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 201
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
 
+from nbconv_kernels.cpu.conv import winograd_deep
 from nbconv_kernels.cpu.conv.direct import padded_bias
 from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
 from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
+from nbconv_kernels.cpu.conv.winograd_tiles import POINTS, SKEW, grid, pixel_table, store_taps
 from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_input,
     transform_output,
@@ -48,9 +51,7 @@ from nbconv_kernels.cpu.movement import address, keep_alive
 from nbconv_kernels.cpu.simd import SIMD
 from nbconv_kernels.geometry import Conv2dGeometry
 
-_POINTS = 36
 _PANELS = 2  # of columns, multiplied before they are transformed back
-_SKEW = 16  # elements between the points of a block, so that they do not all fall into one set of the cache
 _TURNED = tuple(range(8, -1, -1))  # the taps of a kernel turned half round
 
 
@@ -79,34 +80,17 @@ def pays(g: Conv2dGeometry, weight_gradient: bool = False, kept: bool = False) -
     tile_count = g.n * -(-g.p // 4) * -(-g.q // 4)
     multiply_adds = 2 * SIMD.lanes(4)
     direct_cycles = g.c * g.k * 9 * (g.n * g.p * g.q / multiply_adds + (0.2 if kept else 0.5))
-    points = g.c * g.k * _POINTS
-    reading = 3 if weight_gradient else 0.25 if kept else 2
-    own_cycles = points * (1.1 * tile_count / multiply_adds + reading)
+    deep = winograd_deep.suits(tile_count, max(g.c, g.k) if weight_gradient else g.c, weight_gradient)
+    a_point = 0.25 if kept else 1.2 if deep else 3 if weight_gradient else 2
+    own_cycles = g.c * g.k * POINTS * (1.1 * tile_count / multiply_adds + a_point)
     own_cycles += 10 * tile_count * (g.c + g.k)
     return own_cycles < direct_cycles
 
 
 @kernel
-def _pixel_table(tile, tiles_y, tiles_x, size, step, pad_y, pad_x, image, outside, table):
-    """Addresses of the ``size`` x ``size`` pixels of a tile: of ``outside`` where there is no pixel."""
-    _, h, w, c = image.shape
-    base = address(image, 0)
-    index = tile // (tiles_y * tiles_x)
-    tile_y = (tile - index * tiles_y * tiles_x) // tiles_x
-    tile_x = tile - (index * tiles_y + tile_y) * tiles_x
-    for row in range(size):
-        y = tile_y * step - pad_y + row
-        for column in range(size):
-            x = tile_x * step - pad_x + column
-            inside = (y >= 0) & (y < h) & (x >= 0) & (x < w)
-            pixel = base + ((index * h + y) * w + x) * c * image.itemsize
-            table[row * size + column] = pixel if inside else outside
-
-
-@kernel
 def _point_table(values, base, point_stride, block, channels, table):
     """Addresses ``table[point * block + tile]`` of each point's row of channels."""
-    for point in range(_POINTS):
+    for point in range(POINTS):
         for tile in range(block):
             table[point * block + tile] = address(values, base + point * point_stride + tile * channels)
 
@@ -119,11 +103,11 @@ def _convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, channel, 
     tiles_y, tiles_x = (p + 3) // 4, (q + 3) // 4
     total = n * tiles_y * tiles_x
     chunk = _PANELS * width
-    v_stride, m_stride = block * c + _SKEW, block * chunk + _SKEW
-    own = task * _POINTS * (v_stride + m_stride)
-    own_m = own + _POINTS * v_stride
-    sources = np.empty(_POINTS * block, np.int64)
-    targets = np.empty(_POINTS * block, np.int64)
+    v_stride, m_stride = block * c + SKEW, block * chunk + SKEW
+    own = task * POINTS * (v_stride + m_stride)
+    own_m = own + POINTS * v_stride
+    sources = np.empty(POINTS * block, np.int64)
+    targets = np.empty(POINTS * block, np.int64)
     _point_table(memory, own, v_stride, block, c, sources)
     _point_table(memory, own_m, m_stride, block, chunk, targets)
     zeros = np.zeros(c, x.dtype)
@@ -136,13 +120,13 @@ def _convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, channel, 
     for first in range(total * task // n_tasks, last_tile, block):
         count = min(block, last_tile - first)
         for tile in range(count):
-            _pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
+            pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
             transform_input(inputs, c, memory, own + tile * c, v_stride)
         for first_panel in range(0, n_panels, _PANELS):
             panels = min(_PANELS, n_panels - first_panel)
-            for point in range(_POINTS):
+            for point in range(POINTS):
                 for panel in range(panels):
-                    at = ((first_panel + panel) * _POINTS + point) * c * width
+                    at = ((first_panel + panel) * POINTS + point) * c * width
                     column = panel * width
                     row = point * block
                     left = count
@@ -160,7 +144,7 @@ def _convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, channel, 
                             left = 0
             start = first_panel * width
             for tile in range(count):
-                _pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, y, spare_at, outputs)
+                pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, y, spare_at, outputs)
                 for pixel in range(16):
                     outputs[pixel] += (channel + start) * y.itemsize if outputs[pixel] != spare_at else 0
                 transform_output(
@@ -177,7 +161,7 @@ def _points_task(task, n_tasks, packed, depth, width, points):
         panel = row // depth
         d = row - panel * depth
         source = panel * 9 * depth * width + d * width
-        target = panel * _POINTS * depth * width + d * width
+        target = panel * POINTS * depth * width + d * width
         transform_weight(packed, source, depth * width, width, points, target, depth * width)
 
 
@@ -208,7 +192,7 @@ def _run(
     c = x.shape[3]
     width, threads = panel_width(x.itemsize), num_threads()
     block = _block(c, width)
-    size = _POINTS * (block * (c + _PANELS * width) + 2 * _SKEW)
+    size = POINTS * (block * (c + _PANELS * width) + 2 * SKEW)
     memory = scratch("winograd block", threads * size, x.dtype)
     zero_bias = np.zeros(width, x.dtype)
     _convolve(
@@ -216,10 +200,31 @@ def _run(
     )
 
 
+def _convolve_anew(
+    weight: Array,
+    packing: winograd_deep.Packing,
+    x: Array,
+    bias: Array,
+    pads: tuple[int, int],
+    y: Array,
+    channel: int = 0,
+    finish: Finish = PLAIN,
+) -> None:
+    """Convolve with weights that are to be packed and transformed for this one time."""
+    c, k = x.shape[3], bias.size
+    if winograd_deep.suits(math.prod(grid(y)), c):
+        winograd_deep.convolve(weight, packing, x, bias, pads, y, channel, finish)
+        return
+    strides, runs, places, run_place = packing
+    packed = pack("weights", weight, 0, strides, k, runs, places, run_place)
+    points = scratch("winograd points", POINTS * c * k, x.dtype)
+    _run(packed, points, x, bias, pads, y, channel, finish)
+
+
 @lru_cache(maxsize=256)
 def _block(channels: int, columns: int) -> int:
     """Tiles in a block: a multiple of the micro-kernel's rows that keeps the points in about a megabyte."""
-    fitting = (1 << 20) // (_POINTS * 4 * (channels + columns))
+    fitting = (1 << 20) // (POINTS * 4 * (channels + columns))
     return max(2, min(8, fitting // ROWS)) * ROWS
 
 
@@ -233,17 +238,19 @@ def forward(
 ) -> Array:
     """(N, H, W, C), (K, C, 3, 3), (K,) -> (N, K, P, Q) in channels-last memory."""
     y, channel, finish = target_of(target, g, x.dtype)
-    size = _POINTS * g.c * g.k
-    points = None if kept is None else kept.get("winograd points")
-    packed = np.empty(0, x.dtype)
-    if points is None:
-        weight = np.ascontiguousarray(weight).reshape(-1)
-        places = places_by_tap(9, g.c, panel_width(x.itemsize))
-        packed = pack("weights", weight, 0, (g.c * 9, 0), g.k, 1, places, 0)
-        points = scratch("winograd points", size, x.dtype) if kept is None else aligned_empty(size, x.dtype)
+    width, pads, size = panel_width(x.itemsize), (g.pad_top, g.pad_left), POINTS * g.c * g.k
     start = padded_bias(bias, 0, g.k, x.dtype)
-    _run(packed, points, x, start, (g.pad_top, g.pad_left), y, channel, finish)
-    if kept is not None:
+    packing = (g.c * 9, 0), 1, places_by_tap(9, g.c, width), 0
+    weight = np.ascontiguousarray(weight).reshape(-1)
+    if kept is None:
+        _convolve_anew(weight, packing, x, start, pads, y, channel, finish)
+    elif (points := kept.get("winograd points")) is not None:
+        _run(np.empty(0, x.dtype), points, x, start, pads, y, channel, finish)
+    else:
+        strides, *rest = packing
+        packed = pack("weights", weight, 0, strides, g.k, *rest)
+        points = aligned_empty(size, x.dtype)
+        _run(packed, points, x, start, pads, y, channel, finish)
         kept["winograd points"] = points
     return y.transpose(0, 3, 1, 2)
 
@@ -251,12 +258,11 @@ def forward(
 def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, K), (K, C, 3, 3) -> (N, C, H, W) in channels-last memory."""
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
-    weight = np.ascontiguousarray(weight).reshape(-1)
     width = panel_width(dy.itemsize)
-    places = places_in_order(_TURNED, g.k, width)
-    packed = pack("weights", weight, 0, (9, g.c * 9), g.c, g.k, places, width)
-    points = scratch("winograd points", _POINTS * g.c * g.k, dy.dtype)
-    _run(packed, points, dy, padded_bias(None, 0, g.c, dy.dtype), (2 - g.pad_top, 2 - g.pad_left), dx)
+    packing = (9, g.c * 9), g.k, places_in_order(_TURNED, g.k, width), width
+    start = padded_bias(None, 0, g.c, dy.dtype)
+    pads = 2 - g.pad_top, 2 - g.pad_left
+    _convolve_anew(np.ascontiguousarray(weight).reshape(-1), packing, dy, start, pads, dx)
     return dx.transpose(0, 3, 1, 2)
 
 
@@ -270,28 +276,28 @@ def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums)
     tiles_y, tiles_x = (p + 3) // 4, (q + 3) // 4
     total = n * tiles_y * tiles_x
     first_tile, last_tile = total * task // n_tasks, total * (task + 1) // n_tasks
-    v_stride, d_stride = block * c + _SKEW, block * k + _SKEW
-    own = task * (_POINTS * (v_stride + d_stride) + _SKEW)
-    own_d = own + _POINTS * v_stride
-    own_sums = task * _POINTS * panels * padded_rows * width
-    steps = np.empty(_POINTS * block, np.int64)
+    v_stride, d_stride = block * c + SKEW, block * k + SKEW
+    own = task * (POINTS * (v_stride + d_stride) + SKEW)
+    own_d = own + POINTS * v_stride
+    own_sums = task * POINTS * panels * padded_rows * width
+    steps = np.empty(POINTS * block, np.int64)
     _point_table(memory, own, v_stride, block, c, steps)
     zeros = np.zeros(max(c, k), x.dtype)
     zeros_at = address(zeros, 0)
     inputs = np.empty(36, np.int64)
     gradients = np.empty(16, np.int64)
     if first_tile == last_tile:
-        for i in range(own_sums, own_sums + _POINTS * panels * padded_rows * width):
+        for i in range(own_sums, own_sums + POINTS * panels * padded_rows * width):
             sums[i] = 0
     for first in range(first_tile, last_tile, block):
         count = min(block, last_tile - first)
         add = first > first_tile
         for tile in range(count):
-            _pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
+            pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
             transform_input(inputs, c, memory, own + tile * c, v_stride)
-            _pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, dy, zeros_at, gradients)
+            pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, dy, zeros_at, gradients)
             transform_output_gradient(gradients, k, memory, own_d + tile * k, d_stride)
-        for point in range(_POINTS):
+        for point in range(POINTS):
             at = point * block
             for panel in range(panels):
                 to = own_sums + (point * panels + panel) * padded_rows * width
@@ -332,24 +338,22 @@ def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums)
 def _gather_task(task, n_tasks, rows, padded_rows, panels, width, splits, sums, gradient):
     """Add the tasks' sums, take them back to 9 taps, and put them in the order (out, in, 3, 3)."""
     point_stride = panels * padded_rows * width
-    total = np.empty(_POINTS * width, sums.dtype)
+    total = np.empty(POINTS * width, sums.dtype)
     taps = np.empty(9 * width, sums.dtype)
     for row in range(rows * task // n_tasks, rows * (task + 1) // n_tasks):
         for panel in range(panels):
             at = (panel * padded_rows + row) * width
-            for point in range(_POINTS):
+            for point in range(POINTS):
                 for lane in range(width):
                     total[point * width + lane] = sums[at + point * point_stride + lane]
                 for split in range(1, splits):
                     for lane in range(width):
                         total[point * width + lane] += sums[
-                            at + (split * _POINTS + point) * point_stride + lane
+                            at + (split * POINTS + point) * point_stride + lane
                         ]
             transform_weight_gradient(total, 0, width, width, taps, 0, width)
             to = (row * panels + panel) * width * 9
-            for lane in range(width):
-                for tap in range(9):
-                    gradient[to + lane * 9 + tap] = taps[tap * width + lane]
+            store_taps(taps, width, gradient, to)
 
 
 @kernel
@@ -366,15 +370,18 @@ def _reduce(x, dy, covers, pads, width, block, memory, sums, gradient, n_tasks, 
 def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, K), (N, H, W, C) -> (K, C, 3, 3)."""
     gradient = np.empty(g.weight_shape, x.dtype)
+    pads = g.pad_top, g.pad_left
+    if winograd_deep.suits(math.prod(grid(dy)), max(g.c, g.k), weight_gradient=True):
+        winograd_deep.reduce(dy, x, pads, gradient.reshape(-1))
+        return gradient
     # The split decides the bits, so it goes by the threads set and not by those free at the moment.
     tasks = get_num_threads()
     width, covers = panel_width(x.itemsize), tiles(g.k)
     block = _block(g.c, g.k)
-    size = _POINTS * (block * (g.c + g.k) + 2 * _SKEW) + _SKEW
+    size = POINTS * (block * (g.c + g.k) + 2 * SKEW) + SKEW
     memory = scratch("winograd block", tasks * size, x.dtype)
     padded_rows = covers[0] * ROWS + covers[1] * SHORT_ROWS
-    sums = scratch("winograd sums", tasks * _POINTS * g.c * padded_rows, x.dtype)
-    pads = g.pad_top, g.pad_left
+    sums = scratch("winograd sums", tasks * POINTS * g.c * padded_rows, x.dtype)
     flat = gradient.reshape(-1)
     _reduce(x, dy, covers, pads, width, block, memory, sums, flat, tasks, num_threads())
     return gradient
