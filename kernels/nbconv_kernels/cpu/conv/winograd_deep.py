@@ -42,9 +42,9 @@ from nbconv_kernels.cpu.microkernel import (
 )
 from nbconv_kernels.cpu.movement import address, keep_alive
 
-_BLOCK = (
-    4 * ROWS
-)  # tiles multiplied before they are transformed back: their points are a quarter of an L2 cache
+Packing = tuple[tuple[int, int], int, Array, int]  # strides, runs, places and a run's place: see ``pack``
+
+_BLOCK = 4 * ROWS  # tiles multiplied before they are transformed back: a quarter of an L2 cache
 _GROUPS = 4  # of rows of the weight gradient that share what is read of the tiles
 _LARGEST = 1 << 22  # elements of the tiles' points
 
