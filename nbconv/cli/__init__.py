@@ -8,12 +8,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from nbconv.cli import bench, evaluate, info, predict, train
+from nbconv.cli import bench, evaluate, info, predict, report, train
 from nbconv.errors import NbconvError
 
 __all__ = ["main"]
 
-_COMMANDS = {"train": train, "evaluate": evaluate, "predict": predict, "bench": bench, "info": info}
+_COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "report": report,
+    "bench": bench,
+    "info": info,
+}
 _INTERRUPTED = 130  # what shells give a process that Ctrl-C has ended
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbconv import callbacks, models, plot
+from nbconv import callbacks, models, plot, report
 from nbconv.cli import common
 from nbconv.errors import NbconvError
 
@@ -53,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw the learning curves here (.png, .svg, .pdf)"
+    )
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="save model, history and settings here, for nbconv report"
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
@@ -107,7 +110,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.plot and history.epochs:
         plot.learning_curves(history, options.plot)
         print(f"wrote {options.plot}")
-    return {**result, "seconds": time.perf_counter() - begin}
+    result["seconds"] = time.perf_counter() - begin
+    if options.run:
+        report.save_run(options.run, model, history, result)
+        print(f"wrote {options.run}")
+    return result
 
 
 def _check_files(options: argparse.Namespace) -> None:
@@ -117,6 +124,8 @@ def _check_files(options: argparse.Namespace) -> None:
             raise NbconvError(f"cannot write {path}: there is no directory {path.parent}")
     if options.plot:
         plot.check_path(options.plot)
+    if options.run:
+        options.run.mkdir(parents=True, exist_ok=True)
 
 
 def _optimizer(model: Sequential, options: argparse.Namespace) -> Optimizer:
