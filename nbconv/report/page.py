@@ -103,7 +103,8 @@ def _right(y: Array, predictions: Array, count: int) -> Array:
     right = np.flatnonzero(y == predictions)
     _, first = np.unique(y[right], return_index=True)
     rest = np.setdiff1d(np.arange(len(right)), first)
-    return right[np.concatenate([first, rest])[:count]]
+    chosen: Array = right[np.concatenate([first, rest])[:count]]
+    return chosen
 
 
 def _looks(run: Run, x: Array, labels: Array, predictions: Array, names: Sequence[str] | None) -> str:
@@ -130,7 +131,7 @@ def _times(run: Run, x: Array) -> str:
         rows.append(("training, all epochs", f"{sum(seconds):.2f} s"))
         rows.append(("training, an epoch (median)", f"{np.median(seconds):.3f} s"))
         if "images_per_second" in run.history:
-            rate = np.median(run.history["images_per_second"])
+            rate = float(np.median(run.history["images_per_second"]))
             rows.append(("training (median)", f"{rate:,.0f} images/s"))
     rate = timing.images_per_second(model, x, _BATCH)
     rows.append((f"prediction, batches of {_BATCH}, now", f"{rate:,.0f} images/s"))
