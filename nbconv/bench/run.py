@@ -16,6 +16,12 @@ from nbconv.errors import NbconvError
 SECTIONS = {
     "inference": ("networks", "whole networks, inference"),
     "training": ("networks", "whole networks, training step"),
+    "memory": ("memory", "peak memory of a training step"),
+    "scaling": ("scaling", "effective speed by batch and image size"),
+    "accuracy": ("accuracy", "errors of 3 x 3 convolutions against float64"),
+    "gemm": ("gemm", "matrix products beside the machine's peak"),
+    "roofline": ("roofline", "every kernel beside its limit"),
+    "avx2": ("avx2", "without AVX-512"),
 }
 """Of each section the module whose function of that name measures, and what it is about."""
 

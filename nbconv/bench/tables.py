@@ -35,4 +35,101 @@ def _absent(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-TABLES: dict[str, Callable[[Sequence[Row]], str]] = {"inference": networks, "training": networks}
+def gemm(rows: Sequence[Row]) -> str:
+    """GFLOP/s of everyone and nbconv's share of the peak."""
+    contestants = list(dict.fromkeys(name for row in rows for name in row["gflops"]))
+    lines = [
+        [
+            f"{row['size']} x {row['size']} x {row['size']}",
+            *(f"{row['gflops'][name]:.0f}" if name in row["gflops"] else "-" for name in contestants),
+            f"{100 * row['share_of_peak']:.0f} %",
+            "" if row["target"] is None else f"{100 * row['target']:.0f} %",
+        ]
+        for row in rows
+    ]
+    return table(["GFLOP/s", *contestants, "of the peak", "wanted"], lines)
+
+
+def memory(rows: Sequence[Row]) -> str:
+    """MiB of everyone, and the lesser of PyTorch's over nbconv's."""
+    contestants = list(dict.fromkeys(name for row in rows for name in row["mib"]))
+    lines = [
+        [
+            f"{row['title']}, batch {row['batch']}",
+            *(f"{row['mib'][name]:.0f}" if name in row["mib"] else "-" for name in contestants),
+            f"{row['ratio']:.2f}" if "ratio" in row else "-",
+        ]
+        for row in rows
+    ]
+    return table(["MiB above the built model", *contestants, "ratio"], lines)
+
+
+def scaling(rows: Sequence[Row]) -> str:
+    """Effective GFLOP/s by size; a star marks a fall by more than a quarter from the size before."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["title"], row["what"], row["along"]), []).append(row)
+    lines = []
+    for (title, what, along), group in groups.items():
+        fixed = f"{group[0]['pixels']} px" if along == "batch" else f"batch {group[0]['batch']}"
+        cells = [f"{row[along]}: {row['gflops']:.0f}" + "*" * row["falls"] for row in group]
+        lines.append([f"{title}, {what}, {fixed}, by {along}", *cells, *[""] * (4 - len(cells))])
+    return table(["effective GFLOP/s", "", "", "", ""], lines)
+
+
+def accuracy(rows: Sequence[Row]) -> str:
+    """The relative L2 errors of everyone: forward, input gradient, weight gradient."""
+    contestants = list(dict.fromkeys(name for row in rows for name in row["errors"]))
+    lines = [
+        [row["name"], *("/".join(f"{e:.0e}" for e in row["errors"][name].values()) for name in contestants)]
+        for row in rows
+    ]
+    worst = [
+        max(error for row in rows for error in row["errors"][name].values()) if rows else 0.0
+        for name in contestants
+    ]
+    lines.append(["the largest", *(f"{error:.1e}" for error in worst)])
+    return table(["C x H x W - filters - stride", *contestants], lines)
+
+
+def roofline(rows: Sequence[Row]) -> str:
+    """What limits each kernel, and what share of it the kernel reaches."""
+    lines = [
+        [
+            row["name"],
+            f"{row['ms']:.3f}",
+            f"{row['gflops']:.0f}" if row["gflops"] else "",
+            f"{row['gbytes']:.1f}",
+            row["limit"],
+            f"{100 * row['reached']:.0f} %",
+        ]
+        for row in rows
+    ]
+    return table(["kernel", "ms", "GFLOP/s", "GB/s", "limit", "reached"], lines)
+
+
+def avx2(rows: Sequence[Row]) -> str:
+    """GFLOP/s with AVX2 only, and the best peer's time over nbconv's."""
+    contestants = list(dict.fromkeys(name for row in rows for name in row["gflops"]))
+    lines = [
+        [
+            row["name"],
+            *(f"{row['gflops'][name]:.0f}" if name in row["gflops"] else "-" for name in contestants),
+            f"{row['ratio']:.2f}",
+            f"{row['target']:.2f}",
+        ]
+        for row in rows
+    ]
+    return table(["GFLOP/s with AVX2", *contestants, "ratio", "wanted"], lines)
+
+
+TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
+    "inference": networks,
+    "training": networks,
+    "memory": memory,
+    "scaling": scaling,
+    "accuracy": accuracy,
+    "gemm": gemm,
+    "roofline": roofline,
+    "avx2": avx2,
+}
