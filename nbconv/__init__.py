@@ -1,6 +1,17 @@
 """A convolutional-network engine whose every kernel is readable Python, compiled by Numba."""
 
-from nbconv import augment, backends, data, initializers, inspect, models, plot, transfer
+from nbconv import (
+    augment,
+    backends,
+    callbacks,
+    data,
+    initializers,
+    inspect,
+    models,
+    plot,
+    schedules,
+    transfer,
+)
 from nbconv.callbacks import Callback, LearningRate, ProgressBar, TrainingState
 from nbconv.errors import (
     BackendUnavailable,
@@ -84,6 +95,7 @@ from nbconv.sequential import Sequential
 from nbconv.serialization import load
 from nbconv.threads import get_num_threads, set_num_threads
 from nbconv.trainer import Trainer
+from nbconv.training.finder import RateTest, find_learning_rate
 from nbconv.transfer import layer_groups
 from nbconv_kernels.precision import get_precision, set_precision
 
@@ -148,6 +160,7 @@ __all__ = [
     "Parameter",
     "ProgressBar",
     "RMSprop",
+    "RateTest",
     "ReLU",
     "ReLU6",
     "Residual",
@@ -166,10 +179,12 @@ __all__ = [
     "__version__",
     "augment",
     "backends",
+    "callbacks",
     "check_finite",
     "clip_grad_norm_",
     "clip_grad_value_",
     "data",
+    "find_learning_rate",
     "get_num_threads",
     "get_precision",
     "initializers",
@@ -178,6 +193,7 @@ __all__ = [
     "load",
     "models",
     "plot",
+    "schedules",
     "set_num_threads",
     "set_precision",
     "transfer",

@@ -18,22 +18,37 @@ from nbconv.layers.base import Layer
 from nbconv.typing import Array
 
 FORMAT_VERSION = 1
+EXTRA_PREFIX = "nbconv/"
+"""Begins the names of tensors that are not the model's; no key of a state dict has a slash."""
 _METADATA_KEY = "nbconv"
 
 
 def save(model: Layer, path: str | os.PathLike[str]) -> None:
     """Write ``model`` to ``path``; see :meth:`nbconv.Sequential.save`."""
+    write(path, model, {}, {})
+
+
+def write(
+    path: str | os.PathLike[str], model: Layer, extra: Mapping[str, Array], metadata: Mapping[str, str]
+) -> None:
+    """Write ``model``, further tensors whose names begin with EXTRA_PREFIX, and further metadata.
+
+    The file appears whole or not at all: it is written under another name first.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     from safetensors.numpy import save_file
 
     header = {"format_version": FORMAT_VERSION, "dtype": str(model.dtype), "architecture": encode(model)}
-    metadata = {"format": "np", _METADATA_KEY: json.dumps(header)}
+    texts = {"format": "np", _METADATA_KEY: json.dumps(header), **metadata}
     target = Path(path).resolve()
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         rights = os.fstat(descriptor).st_mode & 0o777
         os.close(descriptor)
-        save_file(state.tensors(model), temporary, metadata)
+        save_file({**state.tensors(model), **extra}, temporary, texts)
         # safetensors lets only the owner read its files.
         temporary.chmod(rights)
         _flush_to_disk(temporary)
@@ -61,6 +76,28 @@ def load(path: str | os.PathLike[str], backend: str = "cpu") -> Any:
     """
     metadata, tensors = read(path)
     where = os.fspath(path)
+    header = header_of(metadata, where)
+    try:
+        model = decode(header["architecture"])
+        if not isinstance(model, Layer):
+            raise CheckpointError(f"the architecture is {model!r}, not a layer")
+        model.to(dtype=header["dtype"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{where}: the architecture cannot be built: {error}") from error
+    model.to(backend)
+    try:
+        model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(EXTRA_PREFIX)})
+    except StateDictError as error:
+        raise CheckpointError(f"{where}: the weights do not fit the architecture: {error}") from error
+    return model
+
+
+def header_of(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
+    """The description of the model in the metadata of the file ``where``.
+
+    Raises:
+        CheckpointError: if there is none that this version can read.
+    """
     if _METADATA_KEY not in metadata:
         raise CheckpointError(
             f"{where} holds weights but no architecture of nbconv: build the model and give it the arrays "
@@ -75,19 +112,7 @@ def load(path: str | os.PathLike[str], backend: str = "cpu") -> Any:
         raise CheckpointError(
             f"{where} has format version {version!r}; this nbconv reads version {FORMAT_VERSION}"
         )
-    try:
-        model = decode(header["architecture"])
-        if not isinstance(model, Layer):
-            raise CheckpointError(f"the architecture is {model!r}, not a layer")
-        model.to(dtype=header["dtype"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{where}: the architecture cannot be built: {error}") from error
-    model.to(backend)
-    try:
-        model.load_state_dict(tensors)
-    except StateDictError as error:
-        raise CheckpointError(f"{where}: the weights do not fit the architecture: {error}") from error
-    return model
+    return dict(header)
 
 
 def encode(value: Any) -> Any:

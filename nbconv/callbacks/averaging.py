@@ -1,0 +1,105 @@
+"""Averages of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nbconv import backends
+from nbconv.callbacks.base import Callback, TrainingState
+from nbconv.parameter import Parameter
+from nbconv.typing import Array
+
+
+class EMA(Callback):
+    """Keeps an exponential moving average of the weights, which is often better than the weights themselves.
+
+    After each step ``average = decay * average + (1 - decay) * weight``, beginning with the weights after the
+    first one. Training goes on with the weights; the model holds the averages from the end of each epoch's
+    training on (in validation, in other callbacks' ``on_epoch_end``, in checkpoints written there) until the
+    next epoch begins, and after the run. Buffers such as running means are not averaged.
+
+    Args:
+        decay: how much of the average is kept at each step.
+
+    Raises:
+        ValueError: unless 0 <= decay < 1.
+
+    Source: Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992; the first step
+    is that of PyTorch's AveragedModel.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"EMA: decay must be in [0, 1), got {decay}")
+        self.decay = decay
+        self._parameters: dict[str, Parameter] = {}
+        self._average: dict[str, Array] = {}
+        self._weights: dict[str, Array] = {}  # those to train on with, while the model holds the averages
+
+    def on_train_begin(self, state: TrainingState) -> None:
+        """Begin a new average of the parameters that are trained."""
+        self._parameters = {
+            name: parameter for name, parameter in state.model.named_parameters() if parameter.requires_grad
+        }
+        self._average, self._weights = {}, {}
+
+    def on_epoch_begin(self, state: TrainingState) -> None:
+        """Put the weights back."""
+        if self._weights:
+            self._set(self._weights)
+            self._weights = {}
+
+    def on_batch_end(self, state: TrainingState) -> None:
+        """Add the weights to the average."""
+        if not state.stepped:
+            return
+        if not self._average:
+            self._average = self._copies()
+            return
+        for name, parameter in self._parameters.items():
+            average = self._average[name]
+            average *= average.dtype.type(self.decay)
+            backends.get(parameter.backend).add_scaled(average, parameter.data, 1 - self.decay)
+
+    def on_epoch_trained(self, state: TrainingState) -> None:
+        """Give the model the averages."""
+        if self._average and not self._weights:
+            self._weights = self._copies()
+            self._set(self._average)
+
+    def on_train_end(self, state: TrainingState) -> None:
+        """Give the model the averages, if it has not got them yet."""
+        if state.at_rest:
+            self.on_epoch_trained(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average, and the weights behind it where the model does not hold them."""
+        average, weights = self._numpy(self._average), self._numpy(self._weights)
+        return {"decay": self.decay, "average": average, "weights": weights}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._average = self._placed(state_dict["average"])
+        self._weights = self._placed(state_dict["weights"])
+
+    def _copies(self) -> dict[str, Array]:
+        return self._placed({name: parameter.numpy() for name, parameter in self._parameters.items()})
+
+    def _placed(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return {
+            name: backends.get(self._parameters[name].backend).asarray(np.array(array))
+            for name, array in arrays.items()
+        }
+
+    def _numpy(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        return {
+            name: np.asarray(backends.get(self._parameters[name].backend).to_numpy(array))
+            for name, array in arrays.items()
+        }
+
+    def _set(self, arrays: Mapping[str, Array]) -> None:
+        for name, array in self._numpy(arrays).items():
+            self._parameters[name].data = array

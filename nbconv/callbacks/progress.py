@@ -1,0 +1,90 @@
+"""A live progress bar."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from nbconv.callbacks.base import Callback, TrainingState
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+class ProgressBar(Callback):
+    """A live bar in a terminal, and a line for each completed epoch there and elsewhere."""
+
+    _INTERVAL = 0.1  # seconds between two redraws
+
+    def __init__(self) -> None:
+        self._console: Console | None = None
+        self._bar: Progress | None = None  # only in a terminal
+        self._drawn = 0.0
+        self._start = 0.0
+        self._seen_before = 0  # the clock's start
+
+    def on_train_begin(self, state: TrainingState) -> None:
+        """Show the empty bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._start, self._seen_before = time.perf_counter(), state.seen
+        self._console = Console(highlight=False)
+        if not self._console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self._console,
+            auto_refresh=False,  # redrawn from the training loop: no second thread beside the kernels
+            transient=True,
+        )
+        self._bar.add_task("starting", total=state.epochs * state.batches, numbers="")
+        self._bar.start()
+        self._bar.refresh()
+
+    def on_epoch_begin(self, state: TrainingState) -> None:
+        """Start the epoch's clock."""
+        self._start, self._seen_before = time.perf_counter(), 0
+
+    def on_batch_end(self, state: TrainingState) -> None:
+        """Redraw the bar, ten times a second at most."""
+        now = time.perf_counter()
+        if self._bar is None or now - self._drawn < self._INTERVAL:
+            return
+        self._drawn = now
+        speed = (state.seen - self._seen_before) / (now - self._start)
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=state.epoch * state.batches + state.batch + 1,
+            description=_epoch(state),
+            numbers=_numbers({**state.logs, "images_per_second": speed}),
+        )
+        self._bar.refresh()
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        """Print the epoch's line."""
+        if self._console is not None:
+            self._console.print(f"{_epoch(state)} {_numbers(state.logs)}", markup=False, soft_wrap=True)
+
+    def on_train_end(self, state: TrainingState) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._console = self._bar = None
+
+
+def _epoch(state: TrainingState) -> str:
+    width = len(str(state.epochs))
+    return f"epoch {state.epoch + 1:{width}}/{state.epochs}"
+
+
+def _numbers(logs: dict[str, float]) -> str:
+    parts = [
+        f"{name} {logs[name]:.4f}" for name in logs if name not in ("lr", "seconds", "images_per_second")
+    ]
+    return " ".join([*parts, f"{logs['images_per_second']:,.0f} images/s"])

@@ -1,0 +1,75 @@
+"""Looking at examples before a model is trained on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbconv.data.split import stratified_split
+from nbconv.errors import DataError, NonFiniteError
+from nbconv.sequential import Sequential
+from nbconv.typing import Array
+
+
+def are_labels(targets: Array) -> bool:
+    """Whether targets are class labels."""
+    return np.issubdtype(targets.dtype, np.integer)
+
+
+def checked(
+    name: str, model: Sequential, loss: Any, x: Array, y: Array, batch_size: int, check_finite: bool
+) -> tuple[Array, Array]:
+    """``x`` and ``y`` as arrays that a pass over the model can use.
+
+    Raises:
+        DataError: when there are no examples, their number is not that of the targets, or a label is none of
+            the model's classes.
+        NonFiniteError: when x holds NaN or infinity, where that is looked for.
+        LayerError: when x does not fit the model.
+        ValueError: when batch_size is less than 1.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    if batch_size < 1:
+        raise ValueError(f"Trainer.{name}: expected a batch_size of at least 1, got {batch_size}")
+    if x.ndim < 2 or y.ndim < 1:
+        raise DataError(
+            f"Trainer.{name}: expected inputs of shape (N, ...) and targets of shape (N,) or (N, ...), "
+            f"got {x.shape} and {y.shape}"
+        )
+    if len(x) != len(y):
+        raise DataError(f"Trainer.{name}: {len(x)} inputs but {len(y)} targets")
+    if not len(x):
+        raise DataError(f"Trainer.{name}: the data set is empty: inputs of shape {x.shape}")
+    if check_finite:
+        _check_finite(name, x)
+    output_shape = model.output_shape((1, *x.shape[1:]))
+    if are_labels(y) and len(output_shape) == y.ndim + 1:
+        _check_labels(name, y, output_shape[1], getattr(loss, "ignore_index", None))
+    return x, y
+
+
+def hold_out(y: Array, fraction: float, seed: int) -> tuple[Array, Array]:
+    """Indices to train on and to hold out: stratified for class labels, any for other targets."""
+    labels = y if are_labels(y) and y.ndim == 1 else np.zeros(len(y), np.int64)
+    return stratified_split(labels, fraction, seed)
+
+
+def _check_labels(name: str, labels: Array, classes: int, ignored: int | None) -> None:
+    wrong = (labels < 0) | (labels >= classes)
+    if ignored is not None:
+        wrong &= labels != ignored
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        where = place[0] if len(place) == 1 else place
+        raise DataError(
+            f"Trainer.{name}: label {labels[place]} at position {where} is none of the model's "
+            f"{classes} classes, 0 to {classes - 1}"
+        )
+
+
+def _check_finite(name: str, x: Array) -> None:
+    for i, example in enumerate(x):  # one at a time: no mask as large as the data
+        if not np.isfinite(example).all():
+            place = tuple(int(j) for j in np.argwhere(~np.isfinite(example))[0])
+            raise NonFiniteError(f"Trainer.{name}: the inputs hold {example[place]} at {(i, *place)}")

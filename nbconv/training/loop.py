@@ -1,0 +1,154 @@
+"""The loop over epochs, batches and steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from nbconv.callbacks.base import TrainingState
+from nbconv.optim.clip import scale_gradients
+from nbconv.training.batches import Augment, Batch, Source, augmented
+from nbconv.training.evaluation import evaluate, measure, placed
+from nbconv.training.means import Means
+from nbconv.training.nonfinite import dropouts_of, explain
+from nbconv.typing import Array
+
+if TYPE_CHECKING:
+    from nbconv.losses import Loss
+
+Validation = Callable[[], Iterator[Batch]]
+"""Gives the batches to validate on, each time it is called."""
+
+
+class Loop:
+    """Trains from where a state stands.
+
+    Args:
+        state: of the run.
+        loss: of the batches.
+        source: of the batches.
+        augment: made to each training batch.
+        accumulate: batches in a step.
+        validation: what to validate on after each epoch.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        loss: Loss,
+        source: Source,
+        augment: Augment | None,
+        accumulate: int,
+        validation: Validation | None,
+    ) -> None:
+        self._state = state
+        self._loss = placed(loss, state.model.backend)
+        self._source = source
+        self._augment = augment
+        self._accumulate = accumulate
+        self._validation = validation
+        self._dropouts = dropouts_of(state.model)
+        self._in_step: list[int] = []  # numbers of examples of the batches in the step so far
+
+    def run(self) -> None:
+        """Train until the last epoch is over, or the run is stopped."""
+        state = self._state
+        for epoch in range(state.epoch, state.epochs):
+            if state.stop or state.history.interrupted:
+                break
+            state.epoch, state.epoch_over = epoch, False
+            self._train_epoch()
+            if state.history.interrupted or state.done < state.batches:
+                break
+            self._end_epoch()
+
+    def _train_epoch(self) -> None:
+        """Train on the batches of the epoch that are not done."""
+        state = self._state
+        if not state.done:
+            state.seen, state.seconds, state.logs, state.means = 0, 0.0, {}, Means()
+            self._call("on_epoch_begin")
+        if state.done < state.batches:
+            before, start = state.seconds, time.perf_counter()
+            for number, (inputs, targets) in enumerate(self._batches(), state.done):
+                state.batch = number
+                self._train_batch(inputs, targets)
+                state.seconds = before + time.perf_counter() - start
+                self._call("on_batch_end")
+                if (state.stop or state.history.interrupted) and state.stepped:
+                    break
+        state.logs["lr"] = state.optimizer.param_groups[0]["lr"]
+        state.logs["seconds"] = state.seconds
+        state.logs["images_per_second"] = state.seen / state.seconds if state.seconds else 0.0
+
+    def _batches(self) -> Iterator[Batch]:
+        state = self._state
+        batches = self._source.batches(state.epoch, state.done)
+        if self._augment is None:
+            return batches
+        return augmented(batches, self._augment, state.seed, state.epoch, state.done)
+
+    def _train_batch(self, inputs: Array, targets: Array) -> None:
+        state, in_step = self._state, self._in_step
+        state.at_rest = False
+        offsets = [dropout.offset for dropout in self._dropouts]
+        if not in_step:
+            state.optimizer.zero_grad()
+        outputs, backprop = state.model.forward(inputs, training=True, input_grad=False)
+        loss, gradient = self._loss(outputs, targets)
+        if not math.isfinite(loss):
+            where = f"in epoch {state.epoch + 1}, batch {state.batch + 1} (step {state.step + 1})"
+            raise explain(state.model, inputs, f"the loss is {loss} {where}", offsets)
+        in_step.append(len(inputs))
+        if len(inputs) != in_step[0]:
+            gradient = _scaled(gradient, len(inputs) / in_step[0])
+        backprop(gradient)
+        state.stepped = len(in_step) == self._accumulate or state.batch + 1 == state.batches
+        if state.stepped:
+            self._step()
+        state.loss = loss
+        state.seen += len(inputs)
+        state.done = state.batch + 1
+        state.means.add(len(inputs), measure(self._loss, outputs, targets, loss))
+        state.logs = state.means.logs()
+        state.at_rest = state.stepped
+
+    def _step(self) -> None:
+        """Update the parameters with the mean gradient over the examples of the step."""
+        state, sizes = self._state, self._in_step
+        if len(sizes) > 1:
+            groups = state.optimizer.param_groups
+            scale_gradients((p for group in groups for p in group["params"]), sizes[0] / sum(sizes))
+        self._call("on_step_begin")
+        state.optimizer.step()
+        state.step += 1
+        sizes.clear()
+
+    def _end_epoch(self) -> None:
+        """Validate, and enter the epoch in the history."""
+        state = self._state
+        self._call("on_epoch_trained")
+        if self._validation is not None:
+            measured = evaluate(state.model, self._loss, self._validation(), state)
+            if state.history.interrupted:
+                return
+            state.logs.update({f"val_{name}": value for name, value in measured.items()})
+        state.history.append(state.logs)
+        state.epoch_over, state.done = True, 0
+        self._call("on_epoch_end")
+
+    def _call(self, moment: str) -> None:
+        state = self._state
+        rest, state.at_rest = state.at_rest, False
+        for callback in state.callbacks:
+            getattr(callback, moment)(state)
+        state.at_rest = rest
+
+
+def _scaled(gradient: Any, factor: float) -> Any:
+    """A gradient, or that of each of several outputs, times a factor."""
+    if isinstance(gradient, tuple):
+        return tuple(_scaled(part, factor) for part in gradient)
+    return gradient * gradient.dtype.type(factor)

@@ -1,0 +1,102 @@
+"""Finding the layer that a NaN or an infinity comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from nbconv.errors import NonFiniteError
+from nbconv.inspect.finite import check_finite
+from nbconv.layers.base import Layer
+from nbconv.layers.dropout import Dropout
+from nbconv.parameter import Parameter
+from nbconv.sequential import Sequential
+from nbconv.typing import Array
+
+
+def dropouts_of(model: Layer) -> list[Dropout]:
+    """The layers whose passes depend on how many there were before."""
+    return [layer for _, layer in model.named_layers() if isinstance(layer, Dropout)]
+
+
+def explain(model: Sequential, x: Array, what: str, offsets: Sequence[int] | None = None) -> NonFiniteError:
+    """The error for a loss that is not finite, naming the first layer that shows why.
+
+    Args:
+        model: as it was in the pass.
+        x: its input.
+        what: begins the message: which loss it was, and where in the run.
+        offsets: of the dropouts in a training pass, which is done again; None for evaluation.
+    """
+    try:
+        _look_at_parameters(model)
+        check_finite(model.ops.to_numpy(model.prepare(x)), "the input")
+        with _checked_layers(model):
+            if offsets is None:
+                model(x)
+            else:
+                for dropout, offset in zip(dropouts_of(model), offsets, strict=True):
+                    dropout.offset = offset
+                model.forward(x, training=True, input_grad=False)
+    except NonFiniteError as error:
+        return NonFiniteError(f"{what}: {error.message}", error.layer, error.position)
+    return NonFiniteError(f"{what}, though all outputs are finite: look at the loss and its targets")
+
+
+def _look_at_parameters(model: Sequential) -> None:
+    for position, layer in model.named_layers():
+        for name, value in vars(layer).items():
+            if not isinstance(value, Parameter) or not value.is_drawn:
+                continue
+            try:
+                check_finite(value.numpy(), f"the {name}")
+            except NonFiniteError as error:
+                message = f"{error.message}, since the step before: is the learning rate too large?"
+                raise NonFiniteError(message, type(layer).__name__, position) from None
+
+
+@contextmanager
+def _checked_layers(model: Sequential) -> Iterator[None]:
+    """Let every layer that has none inside look at its output."""
+    watched = [(position, layer) for position, layer in model.named_layers() if not layer.children()]
+    for position, layer in watched:
+        _watch(layer, position)
+    try:
+        yield
+    finally:
+        for _, layer in watched:
+            for name in ("forward", "infer"):
+                vars(layer).pop(name, None)
+
+
+def _watch(layer: Layer, position: str) -> None:
+    forward, infer = layer.forward, layer.infer
+
+    def check(y: Any) -> None:
+        for output in y if isinstance(y, tuple) else (y,):
+            try:
+                check_finite(np.asarray(layer.ops.to_numpy(output)), "the output")
+            except NonFiniteError as error:
+                raise _PlacedError(error.message, type(layer).__name__, position) from None
+
+    def checked_forward(*args: Any, **kwargs: Any) -> Any:
+        y, backprop = forward(*args, **kwargs)
+        check(y)
+        return y, backprop
+
+    def checked_infer(x: Array) -> Array:
+        y = infer(x)
+        check(y)
+        return y
+
+    vars(layer).update(forward=checked_forward, infer=checked_infer)
+
+
+class _PlacedError(NonFiniteError):
+    """Knows its place already; the containers it passes through must not add to it."""
+
+    def add_position(self, outer: str) -> None:
+        """Keep the place."""
