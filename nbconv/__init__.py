@@ -9,6 +9,7 @@ from nbconv import (
     inspect,
     models,
     plot,
+    preprocess,
     schedules,
     transfer,
 )
@@ -193,6 +194,7 @@ __all__ = [
     "load",
     "models",
     "plot",
+    "preprocess",
     "schedules",
     "set_num_threads",
     "set_precision",

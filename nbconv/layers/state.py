@@ -117,7 +117,9 @@ def _is_batch_count(key: str) -> bool:
 
 
 def _to_numpy(layer: Layer, array: Array) -> Array:
-    return array if isinstance(array, np.ndarray) else np.asarray(backends.get(layer.backend).to_numpy(array))
+    if not isinstance(array, np.ndarray):
+        array = backends.get(layer.backend).to_numpy(array)
+    return np.asarray(array, order="C")  # safetensors writes others as their memory lies
 
 
 def _to_backend(array: Array, backend: str) -> Array:
