@@ -20,10 +20,12 @@ from nbconv.augment.geometric import (
 )
 from nbconv.augment.mixup import Mixup
 from nbconv.augment.pixels import ColorJitter, Cutout, GaussianNoise, RandomErasing
+from nbconv.augment.recipes import RECIPES
 from nbconv.augment.seeds import Draws, batch_seed
 from nbconv.augment.transform import Geometric, Transform
 
 __all__ = [
+    "RECIPES",
     "ColorJitter",
     "Compose",
     "Cutout",

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from nbconv.cli import bench, evaluate, info, predict, report, train
+from nbconv.cli import augment, bench, evaluate, info, predict, report, train
 from nbconv.errors import NbconvError
 
 __all__ = ["main"]
@@ -17,6 +17,7 @@ _COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "augment": augment,
     "report": report,
     "bench": bench,
     "info": info,

@@ -1,0 +1,29 @@
+"""Augmentations that go with data sets, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nbconv.augment.compose import Compose
+from nbconv.augment.geometric import RandomAffine, RandomCrop, RandomHorizontalFlip
+from nbconv.augment.transform import Transform
+
+
+def light_affine() -> Transform:
+    """For written characters: they are turned, moved, resized and slanted a little, but never mirrored."""
+    return RandomAffine(10, translate=(0.1, 0.1), scale=(0.9, 1.1), shear=10)
+
+
+def crop_and_flip() -> Transform:
+    """For small photographs (32 x 32): moved by up to four pixels, and mirrored.
+
+    Source: He et al., "Deep residual learning for image recognition", 2015, section 4.2.
+    """
+    return Compose([RandomCrop(padding=4), RandomHorizontalFlip()])
+
+
+RECIPES: dict[str, Callable[[], Transform] | None] = {
+    "none": None,
+    "affine": light_affine,
+    "crop-flip": crop_and_flip,
+}
