@@ -14,6 +14,7 @@ from nbconv import (
     transfer,
 )
 from nbconv.callbacks import Callback, LearningRate, ProgressBar, TrainingState
+from nbconv.cross_validation import CrossValidation, cross_validate
 from nbconv.errors import (
     BackendUnavailable,
     CheckpointError,
@@ -122,6 +123,7 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "CrossEntropyLoss",
+    "CrossValidation",
     "DTypeError",
     "DataError",
     "Dense",
@@ -184,6 +186,7 @@ __all__ = [
     "check_finite",
     "clip_grad_norm_",
     "clip_grad_value_",
+    "cross_validate",
     "data",
     "find_learning_rate",
     "get_num_threads",
