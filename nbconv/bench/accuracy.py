@@ -32,9 +32,9 @@ def accuracy(options: Options) -> Iterator[Row]:
         c, h, w, k, stride = shape
         rng = np.random.default_rng(0)
         x: Array = rng.standard_normal((_BATCH, c, h, w), dtype=np.float32)
-        weight: Array = rng.normal(0.0, (9 * c) ** -0.5, (k, c, 3, 3)).astype(np.float32)
+        weight = np.asarray(rng.normal(0.0, (9 * c) ** -0.5, (k, c, 3, 3)), np.float32)
         out = cpu.conv2d(x, weight, None, stride, 1).shape
-        dy: Array = rng.normal(size=out).astype(np.float32)
+        dy = np.asarray(rng.normal(size=out), np.float32)
         exact = truth(x.astype(np.float64), weight.astype(np.float64), dy.astype(np.float64), stride)
         errors: dict[str, dict[str, float]] = {}
         before = nb.get_precision()
