@@ -131,8 +131,8 @@ class Trainer:
         state.callbacks = tuple(active)
         state.settings = {
             "examples": source.examples,
-            "batches": len(source),
             "batch_size": None if is_loader(x) else batch_size,
+            "batches": len(source),
             "shuffle": None if is_loader(x) else shuffle,
             "accumulate": accumulate,
             "augment": augment is not None,

@@ -36,14 +36,19 @@ def explain(model: Sequential, x: Array, what: str, offsets: Sequence[int] | Non
         check_finite(model.ops.to_numpy(model.prepare(x)), "the input")
         with _checked_layers(model):
             if offsets is None:
-                model(x)
+                outputs: Any = model(x)
             else:
                 for dropout, offset in zip(dropouts_of(model), offsets, strict=True):
                     dropout.offset = offset
-                model.forward(x, training=True, input_grad=False)
+                outputs, _ = model.forward(x, training=True, input_grad=False)
     except NonFiniteError as error:
         return NonFiniteError(f"{what}: {error.message}", error.layer, error.position)
-    return NonFiniteError(f"{what}, though all outputs are finite: look at the loss and its targets")
+    outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+    largest = float(np.abs(np.asarray(model.ops.to_numpy(outputs))).max(initial=0.0))
+    return NonFiniteError(
+        f"{what}, though all outputs are finite, the largest {largest:.3g}: "
+        "is the learning rate too large, or do the targets not fit the loss?"
+    )
 
 
 def _look_at_parameters(model: Sequential) -> None:

@@ -1,0 +1,265 @@
+"""A run that was broken off and resumed ends in the same bits as one that never stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import resumed_run
+
+import nbconv as nb
+from nbconv.callbacks import Checkpoint
+from nbconv.errors import CheckpointError
+
+SCRIPT = Path(resumed_run.__file__)
+
+
+class StopAt(nb.Callback):
+    """Breaks the run off behind a step, or within the callbacks behind it."""
+
+    def __init__(self, moment, count, error=RuntimeError):
+        self.order = 3  # behind the checkpoints
+        self.left = count
+        self.error = error
+        setattr(self, moment, self.break_off)
+
+    def break_off(self, state):
+        self.left -= 1
+        if not self.left:
+            raise self.error("broken off")
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    return resumed_run.run(tmp_path_factory.mktemp("straight"))[1]
+
+
+def assert_same(actual, expected):
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(actual[key], value, err_msg=key, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("moment", "count"),
+    [
+        ("on_batch_end", 2),  # the first step
+        ("on_batch_end", 5),  # between two batches of a step: the checkpoint is the step's before
+        ("on_batch_end", 7),  # the last step of an epoch
+        ("on_batch_end", 24),
+        ("on_epoch_trained", 2),
+        ("on_epoch_end", 1),
+        ("on_epoch_end", 4),
+        ("on_epoch_end", 6),  # the last: nothing is left to do
+    ],
+)
+def test_a_run_broken_off_and_resumed_is_the_same_run(straight, tmp_path, moment, count):
+    with pytest.raises(RuntimeError, match="broken off"):
+        resumed_run.run(tmp_path, extra=[StopAt(moment, count)])
+    _, ended = resumed_run.run(tmp_path, resume=tmp_path / "last.safetensors")
+    assert_same(ended, straight)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda p, lr: nb.SGD(p, lr, momentum=0.9),
+        lambda p, lr: nb.RMSprop(p, lr, momentum=0.9, centered=True),
+        nb.Adagrad,
+        nb.Lion,
+    ],
+)
+def test_every_optimizer_is_resumed(tmp_path, optimizer):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir()
+    broken.mkdir()
+    _, expected = resumed_run.run(whole, optimizer=optimizer, backend="reference")
+    with pytest.raises(RuntimeError, match="broken off"):
+        resumed_run.run(broken, optimizer=optimizer, backend="reference", extra=[StopAt("on_batch_end", 11)])
+    resume = broken / "last.safetensors"
+    _, ended = resumed_run.run(broken, optimizer=optimizer, backend="reference", resume=resume)
+    assert_same(ended, expected)
+    assert logged(whole) == logged(broken)
+
+
+def logged(folder):
+    """The rows of the log without the columns of time."""
+    lines = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+    return [[v for name, v in zip(lines[0], row, strict=True) if "second" not in name] for row in lines]
+
+
+def test_killed_and_resumed_twice(tmp_path):
+    """A process that SIGKILL ends has no chance to save anything in its last moment."""
+
+    def python(folder, *arguments):
+        folder.mkdir(exist_ok=True)
+        command = [sys.executable, str(SCRIPT), str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+
+    straight = python(tmp_path / "straight")
+    assert straight.returncode == 0, straight.stderr
+    killed = tmp_path / "killed"
+    assert python(killed, "5").returncode == -signal.SIGKILL
+    assert python(killed, "13", "--resume").returncode == -signal.SIGKILL
+    assert not (killed / "ended.npz").exists()
+    last = python(killed, "--resume")
+    assert last.returncode == 0, last.stderr
+    assert_same(dict(np.load(killed / "ended.npz")), dict(np.load(tmp_path / "straight" / "ended.npz")))
+    assert logged(killed) == logged(tmp_path / "straight")
+
+
+def test_ctrl_c_finishes_the_step_and_saves(straight, tmp_path):
+    class CtrlC(nb.Callback):
+        def on_step_begin(self, state):
+            if state.step == 9:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    history, _ = resumed_run.run(tmp_path, extra=[CtrlC()], every_steps=0)
+    assert history.interrupted
+    assert history.epochs == 2
+    history, ended = resumed_run.run(tmp_path, resume=tmp_path / "last.safetensors", every_steps=0)
+    assert not history.interrupted
+    assert_same(ended, straight)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_in_validation_saves_the_epoch_before_it(straight, tmp_path):
+    class CtrlC(nb.Callback):
+        def on_epoch_trained(self, state):
+            if state.epoch == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    history, _ = resumed_run.run(tmp_path, extra=[CtrlC()], every_steps=0)
+    assert history.epochs == 2
+    assert_same(resumed_run.run(tmp_path, resume=tmp_path / "last.safetensors")[1], straight)
+
+
+def test_the_model_in_a_checkpoint_is_read_by_load(tmp_path):
+    resumed_run.run(tmp_path)
+    for name in ("last.safetensors", "best.safetensors"):
+        model = nb.load(tmp_path / name)
+        assert model.predict(resumed_run.data()[0]).shape == (resumed_run.EXAMPLES, 3)
+
+
+def test_files_of_earlier_epochs_can_be_kept(tmp_path):
+    network = resumed_run.model("reference")
+    trainer = nb.Trainer(network, nb.CrossEntropyLoss(), nb.SGD(network.parameters(), lr=0.1))
+    path = tmp_path / "run-{epoch}-{step}.safetensors"
+    callbacks = [Checkpoint(path, every_epochs=2)]
+    trainer.fit(*resumed_run.data(), epochs=5, batch_size=22, callbacks=callbacks, verbose=False)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "run-2-4.safetensors",
+        "run-4-8.safetensors",
+    ]
+    assert nb.training.snapshot.load(tmp_path / "run-2-4.safetensors").run["epoch"] == 2
+
+
+def test_the_best_checkpoint_is_that_of_the_best_epoch(tmp_path):
+    history, _ = resumed_run.run(tmp_path)
+    saved = nb.training.snapshot.load(tmp_path / "best.safetensors").run
+    assert saved["epoch"] - 1 == int(np.argmax(history["val_accuracy"]))
+
+
+def resume_with(tmp_path, message, error=CheckpointError, *, network=None, rule=None, x=None, **arguments):
+    network = network or resumed_run.model("reference")
+    rule = (rule or nb.SGD)(network.parameters(), lr=0.1)
+    inputs, y = resumed_run.data()
+    x = inputs if x is None else x
+    before = network.state_dict()
+    given = {"batch_size": 11, "resume": tmp_path / "run.safetensors", "verbose": False, **arguments}
+    with pytest.raises(error, match=message):
+        nb.Trainer(network, nb.CrossEntropyLoss(), rule).fit(x, y[: len(x)], epochs=2, **given)
+    for key, value in network.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+def test_another_run_is_not_resumed(tmp_path):
+    network = resumed_run.model("reference")
+    trainer = nb.Trainer(network, nb.CrossEntropyLoss(), nb.SGD(network.parameters(), lr=0.1))
+    path = tmp_path / "run.safetensors"
+    x, y = resumed_run.data()
+    trainer.fit(x, y, batch_size=11, callbacks=[Checkpoint(path)], verbose=False)
+    network.save(tmp_path / "model.safetensors")
+    (tmp_path / "damaged.safetensors").write_bytes(path.read_bytes()[:-100])
+
+    resume_with(tmp_path, "of a run with batch_size 11; this one has 4", batch_size=4)
+    resume_with(tmp_path, "of a run with examples 44; this one has 20", x=x[:20])
+    resume_with(tmp_path, "of a run with shuffle True; this one has False", shuffle=False)
+    resume_with(tmp_path, "of a run with accumulate 1; this one has 2", accumulate=2)
+    resume_with(tmp_path, "of a run with augment False; this one has True", augment=resumed_run.noise)
+    resume_with(tmp_path, "of a run with seed 3; this one has 4", seed=4)
+    resume_with(tmp_path, "of a run with SGD; this one has Adam", rule=nb.Adam)
+    resume_with(tmp_path, "of another model", network=nb.Sequential(nb.Flatten(), nb.Dense(72, 3)))
+    resume_with(tmp_path, "of a float32 model", network=resumed_run.model("reference").to(dtype="float64"))
+    resume_with(
+        tmp_path,
+        "with the callbacks none; this one has EMA",
+        callbacks=[nb.callbacks.EMA(), nb.callbacks.ClipGradNorm(1)],
+    )
+    resume_with(tmp_path, "no training run", resume=tmp_path / "model.safetensors")
+    resume_with(tmp_path, "damaged", resume=tmp_path / "damaged.safetensors")
+    resume_with(tmp_path, "absent", FileNotFoundError, resume=tmp_path / "absent.safetensors")
+
+
+def test_a_resumed_run_can_be_longer(tmp_path):
+    def train(epochs, resume=None):
+        network = resumed_run.model("reference")
+        trainer = nb.Trainer(network, nb.CrossEntropyLoss(), nb.Adam(network.parameters()))
+        path = tmp_path / "run.safetensors"
+        history = trainer.fit(
+            *resumed_run.data(), epochs=epochs, callbacks=[Checkpoint(path)], resume=resume, verbose=False
+        )
+        return history["loss"], network.state_dict()
+
+    losses, weights = train(3)
+    train(2)
+    again, resumed = train(3, tmp_path / "run.safetensors")
+    assert again == losses
+    for key, value in weights.items():
+        np.testing.assert_array_equal(resumed[key], value)
+
+
+def test_a_checkpoint_needs_a_folder_and_sense(tmp_path):
+    network = resumed_run.model("reference")
+    trainer = nb.Trainer(network, nb.CrossEntropyLoss(), nb.SGD(network.parameters()))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        trainer.fit(*resumed_run.data(), callbacks=[Checkpoint(tmp_path / "nowhere" / "x")], verbose=False)
+    with pytest.raises(ValueError, match="every_epochs=-1"):
+        Checkpoint("x", every_epochs=-1)
+    with pytest.raises(ValueError, match="not after every_steps"):
+        Checkpoint("x", monitor="loss", every_steps=3)
+    with pytest.raises(ValueError, match=r"no 'val_loss' among .*; fit needs validation data"):
+        trainer.fit(
+            *resumed_run.data(), callbacks=[Checkpoint(tmp_path / "x", monitor="val_loss")], verbose=False
+        )
+
+
+def test_a_loader_is_resumed(tmp_path):
+    x, y = resumed_run.data()
+
+    def train(extra=(), resume=None):
+        network = resumed_run.model("reference")
+        trainer = nb.Trainer(network, nb.CrossEntropyLoss(), nb.Adam(network.parameters()))
+        loader = nb.data.DataLoader(
+            (x, y), batch_size=8, shuffle=True, seed=5, transform=resumed_run.noise, drop_last=True
+        )
+        history = trainer.fit(
+            loader,
+            epochs=3,
+            validation_data=nb.data.DataLoader((x, y), batch_size=20),
+            callbacks=[Checkpoint(tmp_path / "run.safetensors", every_steps=1), *extra],
+            resume=resume,
+            verbose=False,
+        )
+        return history, network.state_dict()
+
+    history, weights = train()
+    with pytest.raises(RuntimeError, match="broken off"):
+        train([StopAt("on_batch_end", 7)])
+    resumed, again = train(resume=tmp_path / "run.safetensors")
+    assert resumed["val_loss"] == history["val_loss"]
+    for key, value in weights.items():
+        np.testing.assert_array_equal(again[key], value)
