@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nbconv import data, models
-from nbconv.cli import common, main
+from nbconv.cli import datasets, main
 from nbconv.data.digits import Examples, Split
 
 
@@ -13,11 +13,11 @@ from nbconv.data.digits import Examples, Split
 def four_digits(monkeypatch):
     """So few images that a step of the published widths is all there is to train."""
 
-    def some(size=None):
+    def some(size, root):
         train, test = data.digits(size)
         return Split(Examples(train.x[:4], train.y[:4]), Examples(test.x[:2], test.y[:2]))
 
-    monkeypatch.setitem(common.DATA_SETS, "digits", some)
+    monkeypatch.setitem(datasets.DATA_SETS, "digits", some)
 
 
 @pytest.mark.parametrize("name", models.names(small=True))

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Draw, and return what was drawn."""
-    train, _ = common.DATA_SETS[options.data](_SIZE)
+    train, _ = common.data_set(options).load(options.size or _SIZE)
     transforms = gallery()
     picture.draw(transforms, train.x[:24], options.output, draws=options.draws, seed=options.seed)
     print(f"wrote {options.output}")

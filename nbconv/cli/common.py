@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbconv import data
+from nbconv.cli import datasets
+from nbconv.cli.datasets import DataSet
 from nbconv.errors import DataError, LayerError
 
 if TYPE_CHECKING:
     from nbconv.sequential import Sequential
 
-DATA_SETS = {"digits": data.digits}
-CLASSES = {"digits": 10}
-_SIZES = (32, 28, 8)  # of the digits, the usual inputs of small networks first
 
-
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add ``--data``."""
+def add_data(parser: argparse.ArgumentParser, default: str | None = "digits", whose: str = "") -> None:
+    """Add ``--data``, ``--data-root`` and ``--size``; ``whose`` says what stands for a default of None."""
     parser.add_argument(
-        "--data", choices=list(DATA_SETS), default="digits", help="the data set (%(default)s)"
+        "--data",
+        type=datasets.known,
+        default=default,
+        metavar="NAME",
+        help=f"the data set ({whose or default}): {', '.join(datasets.DATA_SETS)}, or a folder of pictures: "
+        "in it a folder for each class, or train and test with such folders",
     )
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        default=Path("data") if default else None,
+        metavar="DIR",
+        help="where the files of mnist, cifar10 and their like are, or are downloaded to (data)",
+    )
+    parser.add_argument(
+        "--size", type=positive, help="height and width of the images (what the model takes, 32 if it can)"
+    )
+
+
+def data_set(options: argparse.Namespace) -> DataSet:
+    """The data set that the options of :func:`add_data` ask for."""
+    return datasets.find(options.data, options.data_root, options.size)
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -46,25 +64,23 @@ def natural(text: str) -> int:
     return value
 
 
-def input_size(model: Sequential, data_set: str) -> int:
+def input_size(model: Sequential, data_set: DataSet) -> int:
     """The height and width at which a model takes the images of a data set and tells their classes.
 
     Raises:
         DataError: when there is none; the message says what the model made of the largest.
     """
-    reason = ""
-    for size in _SIZES:
+    reason, wanted = "", (1, data_set.classes)
+    for size in data_set.sizes:
         try:
-            shape = model.output_shape((1, 1, size, size))
+            shape = model.output_shape((1, data_set.channels, size, size))
         except LayerError as error:
             reason = reason or str(error)
             continue
-        if shape == (1, CLASSES[data_set]):
+        if shape == wanted:
             return size
-        reason = (
-            reason or f"it gives an output of shape {shape} at {size} x {size}, not (1, {CLASSES[data_set]})"
-        )
-    raise DataError(f"the model does not fit the data set {data_set!r}: {reason}")
+        reason = reason or f"it gives an output of shape {shape} at {size} x {size}, not {wanted}"
+    raise DataError(f"the model does not fit the data set {data_set.name!r}: {reason}")
 
 
 def percent(share: float) -> str:

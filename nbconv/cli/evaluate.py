@@ -25,7 +25,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import nbconv as nb
 
     model = nb.load(options.model, backend=options.backend)
-    test = common.DATA_SETS[options.data](common.input_size(model, options.data)).test
+    data_set = common.data_set(options)
+    test = data_set.load(common.input_size(model, data_set)).test
     begin = time.perf_counter()
     measured = nb.Trainer(model, nb.CrossEntropyLoss()).evaluate(*test, batch_size=options.batch_size)
     seconds = time.perf_counter() - begin

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbconv.cli import common
+from nbconv.cli import common, datasets
 from nbconv.data import read_digit
 
 _SHOWN = 3  # of the classes, the likeliest
@@ -35,7 +35,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import nbconv as nb
 
     model = nb.load(options.model, backend=options.backend)
-    image = read_digit(options.image, common.input_size(model, "digits"), invert=options.invert)
+    image = read_digit(
+        options.image, common.input_size(model, datasets.find("digits")), invert=options.invert
+    )
     logits = model.predict(image)[0].astype(np.float64)
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nbconv import plot
-from nbconv.cli import common
+from nbconv.cli import common, datasets
 from nbconv.errors import NbconvError
 
 
@@ -26,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the page (report.html in the folder, or beside the model)",
     )
-    parser.add_argument(
-        "--data", choices=list(common.DATA_SETS), help="the data set (the run's; of a model, digits)"
-    )
+    common.add_data(parser, None, "the run's; of a model, digits")
     common.add_backend(parser)
     parser.add_argument(
         "--images", type=common.positive, default=8, help="right and wrong ones to show, each (%(default)s)"
@@ -45,10 +43,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     )
     plot.check_path("curves.png")
     loaded = report.load_run(source, options.backend)
-    data = options.data or loaded.settings.get("data", "digits")
-    if data not in common.DATA_SETS:
+    settings = {"data": "digits", "data_root": "data", "size": None, **loaded.settings}
+    data, root = options.data or str(settings["data"]), options.data_root or str(settings["data_root"])
+    if data not in datasets.DATA_SETS and not Path(data).is_dir():
         raise NbconvError(f"the run is of the data set {data!r}; say by --data which to take instead")
-    test = common.DATA_SETS[data](common.input_size(loaded.model, data)).test
+    data_set = datasets.find(data, root, options.size or settings["size"])
+    test = data_set.load(common.input_size(loaded.model, data_set)).test
     report.write_text(output, report.report(loaded, *test, images=options.images))
     print(f"wrote {output}")
     return {"command": "report", "data": data, "report": str(output), "images": len(test.x)}

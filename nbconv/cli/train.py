@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbconv import callbacks, models, plot, report
+from nbconv import callbacks, models, plot, preprocess, report
 from nbconv.cli import common
 from nbconv.errors import NbconvError
+from nbconv.typing import Array
 
 if TYPE_CHECKING:
+    from nbconv.layers import Layer
     from nbconv.optim import Optimizer
     from nbconv.sequential import Sequential
 
+_PREPROCESSING: dict[str, Callable[[Array], Layer]] = {
+    "mean-image": preprocess.MeanImage.fit,
+    "channel-mean": preprocess.ChannelMean.fit,
+    "standardize": preprocess.Standardize.fit,
+    "zca": preprocess.ZCA.fit,
+}
 _RATES = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
 
 
@@ -28,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="lenet5",
         metavar="NAME",
         help=f"the network (%(default)s): {', '.join(names)}",
+    )
+    parser.add_argument(
+        "--preprocess",
+        choices=["none", *_PREPROCESSING],
+        default="none",
+        help="what is measured on the training images and put in front of the network (%(default)s)",
     )
     common.add_backend(parser)
     parser.add_argument(
@@ -66,11 +81,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
     begin = time.perf_counter()
     _check_files(options)
+    data_set = common.data_set(options)
     model = models.get(options.model, small=True)(
-        num_classes=common.CLASSES[options.data], in_channels=1, backend=options.backend, seed=options.seed
+        num_classes=data_set.classes,
+        in_channels=data_set.channels,
+        backend=options.backend,
+        seed=options.seed,
     )
-    size = common.input_size(model, options.data)
-    train, test = common.DATA_SETS[options.data](size)
+    size = common.input_size(model, data_set)
+    train, test = data_set.load(size)
+    if options.preprocess != "none":
+        model.insert(0, _PREPROCESSING[options.preprocess](train.x))
     trainer = nb.Trainer(model, nb.CrossEntropyLoss(), _optimizer(model, options))
     if not options.quiet:
         print(
@@ -89,6 +110,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     result = {
         "command": "train",
         "data": options.data,
+        "data_root": str(options.data_root),
+        "size": size,
+        "preprocess": options.preprocess,
         "model": options.model,
         "backend": options.backend,
         "seed": options.seed,
