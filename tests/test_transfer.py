@@ -143,6 +143,9 @@ def test_the_base_ends_where_training_begins_to_matter():
         nb.transfer.features(model, X)
     assert len(model.freeze(slice(0, 4)).split()[0]) == 5  # the pool as well, but no dropout
     assert len(model.freeze(slice(0, 6)).split()[0]) == 6
+    model.insert(0, nb.preprocess.ChannelMean.fit(X))
+    assert len(model.split()[0]) == 7  # preprocessing changes nothing either, though it is not frozen
+    del model[0]
     base, head = model.split(9)
     np.testing.assert_array_equal(head(base(X)), model(X))
     np.testing.assert_array_equal(nb.transfer.features(model, X, 9, batch_size=7), base(X))

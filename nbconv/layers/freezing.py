@@ -33,18 +33,13 @@ def set_frozen(model: Layer, choices: tuple[Choice, ...], frozen: bool) -> None:
 def is_settled(layer: Layer) -> bool:
     """Whether training leaves the layer, and what it makes of an input, as they are.
 
-    True of frozen layers, and of those that have neither parameters nor buffers and drop nothing.
+    True of frozen layers, and of those without trainable parameters but batch normalisation and dropout.
     """
     from nbconv.layers.dropout import Dropout
+    from nbconv.layers.norm import BatchNorm2d
 
-    return all(
-        inner.frozen
-        or not (
-            isinstance(inner, Dropout)
-            or any(getattr(inner, name) is not None for name in inner.buffer_names)
-            or any(isinstance(value, Parameter) and value.requires_grad for value in vars(inner).values())
-        )
-        for _, inner in layer.named_layers()
+    return not layer.is_trainable and all(
+        inner.frozen or not isinstance(inner, BatchNorm2d | Dropout) for _, inner in layer.named_layers()
     )
 
 
