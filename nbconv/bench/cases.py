@@ -41,11 +41,10 @@ class Case:
         rng = np.random.default_rng(SEED)
         for _, layer in model.named_layers():
             if isinstance(layer, nb.BatchNorm2d):
-                assert layer.weight is not None
-                assert layer.bias is not None
-                shape = layer.weight.shape
-                layer.weight.data[:] = rng.uniform(0.6, 1.2, shape)
-                layer.bias.data[:] = rng.normal(0.0, 0.1, shape)
+                shape = (layer.num_features,)
+                if layer.weight is not None and layer.bias is not None:
+                    layer.weight.data[:] = rng.uniform(0.6, 1.2, shape)
+                    layer.bias.data[:] = rng.normal(0.0, 0.1, shape)
                 layer.running_mean = rng.normal(0.0, 0.1, shape).astype(layer.dtype)
                 layer.running_var = rng.uniform(0.6, 1.4, shape).astype(layer.dtype)
         return model

@@ -22,7 +22,10 @@ from nbconv.typing import Array
 
 _LEAST = 5  # rounds
 _OUTPUT_TOLERANCE = 1e-3  # of the largest output
-_GRADIENT_TOLERANCE = 1e-2  # relative L2: batch statistics amplify rounding from layer to layer
+_LOSS_TOLERANCE = 1e-4  # relative
+# Relative L2 of all gradients together. Batch statistics amplify rounding from layer to layer: of MobileNet,
+# PyTorch's own two memory formats differ by 1e-2. Another step would differ by about 1.
+_GRADIENT_TOLERANCE = 1e-1
 
 
 def inference(options: Options) -> Iterator[Row]:
@@ -73,7 +76,8 @@ def _training_contestants(case: Case, batch: int, options: Options) -> _Contesta
         try:
             peer = peers.training(name, model, x, targets, options.threads)
             peer_loss, gradient = peer.probe()
-            errors[name] = max(abs(peer_loss - loss) / abs(loss), relative_l2(gradient, expected))
+            _agree(abs(peer_loss - loss) / abs(loss), _LOSS_TOLERANCE)
+            errors[name] = relative_l2(gradient, expected)
             _agree(errors[name], _GRADIENT_TOLERANCE)
             runs[name] = peer.run
         except peers.Unavailable as reason:

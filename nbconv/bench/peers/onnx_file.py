@@ -14,7 +14,6 @@ from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 from nbconv import layers
 from nbconv.bench.graph import INPUT, Step, graph_of
 from nbconv.bench.peers.base import Unavailable
-from nbconv.layers import Layer
 from nbconv.sequential import Sequential
 from nbconv.typing import Array, Pair, Shape
 from nbconv_kernels.geometry import pair, resolve_padding
@@ -196,8 +195,3 @@ _WRITERS: dict[str, Callable[[_File, Step], None]] = {
     "Sigmoid": _plain("Sigmoid"),
     "Tanh": _plain("Tanh"),
 }
-
-
-def layers_written() -> set[str]:
-    """The class names of layers that :func:`export` knows, beside containers and dropout."""
-    return {name for name in _WRITERS if isinstance(getattr(layers, name, None), type(Layer))}
