@@ -234,6 +234,8 @@ def test_a_subset_of_a_data_set():
         ((X, Y, Y), "a tuple of 3"),
         ((np.zeros(4), np.zeros(4)), r"expected inputs of shape"),
         (3, "got int"),
+        (X, "got ndarray"),
+        ({0: (X[0], 1)}, "got dict"),
         (Subset(Squares(), []), "empty"),
     ],
 )
@@ -248,6 +250,14 @@ def test_data_that_are_none(data, message):
 )
 def test_impossible_arguments(arguments):
     with pytest.raises(ValueError, match=f"{next(iter(arguments))} of at least"):
+        DataLoader((X, Y), **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"batch_size": 2.5}, {"num_workers": 1.5}, {"seed": 0.5}, {"prefetch_factor": "2"}]
+)
+def test_numbers_that_are_not_whole(arguments):
+    with pytest.raises(TypeError, match="integer"):
         DataLoader((X, Y), **arguments)
 
 

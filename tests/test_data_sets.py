@@ -136,6 +136,13 @@ def test_files_that_do_not_fit_together(tmp_path, name, array, message):
         mnist(tmp_path)
 
 
+def test_a_folder_of_a_files_name_is_no_file(tmp_path):
+    """Some archives unpack to one, with the file inside."""
+    write_mnist(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").mkdir()
+    assert len(mnist(tmp_path, download=False).train.x) == 20
+
+
 def test_impossible_arguments(tmp_path):
     write_mnist(tmp_path)
     with pytest.raises(ValueError, match="padding of at least 0"):
@@ -255,6 +262,19 @@ def test_programs_that_pickles_can_be(program):
         read_dict(program, "here")
 
 
+def test_tuples_in_tuples_do_not_overflow_the_stack():
+    """Hashing one as a key would: it calls itself without looking."""
+    program = b"\x80\x02}(" + b")" + b"\x85" * 500_000 + b"N" + b"u."
+    with pytest.raises(DataError, match="more tuples than an array needs"):
+        read_dict(program, "here")
+
+
+def test_lists_in_lists_are_no_labels(tmp_path):
+    nested = b"](" * 100_000 + b"K\x01" + b"e" * 100_000
+    with pytest.raises(DataError, match="integer labels"):
+        stored.as_labels(read_dict(python2_dict({b"labels": nested}), "here")["labels"], 1, 10, "here")
+
+
 def test_a_pickle_cannot_change_how_later_ones_are_read():
     pollute = b"cnumpy\ndtype\n(N}U\x08__code__NsU\x0c__defaults__(K\x01tstb"
     with pytest.raises(DataError):
@@ -339,6 +359,13 @@ def test_binary_files_of_a_wrong_length(tmp_path):
     path = tmp_path / "cifar-10-batches-bin" / "test_batch.bin"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="18,437 bytes are no whole number of rows of 3,073"):
+        cifar10(tmp_path)
+
+
+def test_a_folder_in_which_a_file_is_missing(tmp_path):
+    write_cifar(tmp_path, packed=False)
+    (tmp_path / "cifar-10-batches-py" / "data_batch_4").unlink()
+    with pytest.raises(DataError, match="cifar-10-batches-py holds no data_batch_4"):
         cifar10(tmp_path)
 
 

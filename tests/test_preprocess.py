@@ -353,7 +353,6 @@ def test_resizing(shape, size, expected):
         (np.where(np.arange(300)[:, None] == 7, np.inf, F), "NaN or infinity"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_data_that_cannot_be_fitted_on(kind, data, message):
     with pytest.raises(
         DataError, match=rf"{kind.__name__}\.fit: .*{message}|{kind.__name__}\.fit: {message}"

@@ -137,14 +137,19 @@ def _load(root: Path, published: _Published, labels: str, dtype: npt.DTypeLike, 
 def _place(root: Path, published: _Published, download: bool) -> tuple[Path, _Edition]:
     """The folder or the archive of the data set, and the edition that is in it."""
     for edition in (published.pickled, published.binary):
-        if (found := stored.find(root, ["."], [edition.folder, edition.archive])) is not None:
-            return found, edition
+        if (root / edition.folder).is_dir():
+            return root / edition.folder, edition
+        if (root / edition.archive).is_file():
+            return root / edition.archive, edition
         if all((root / (name + edition.suffix)).is_file() for name in published.train + published.test):
             return root, edition
     return stored.fetch(published.download, root, download), published.pickled
 
 
 def _read_folder(folder: Path, names: list[str]) -> dict[str, bytes]:
+    for name in names:
+        if not (folder / name).is_file():
+            raise DataError(f"{folder} holds no {name}")
     return {name: (folder / name).read_bytes() for name in names}
 
 

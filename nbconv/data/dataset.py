@@ -72,7 +72,8 @@ def batches_of(data: Dataset | Sequence[Any], name: str) -> Batches:
             kind = type(data).__name__
             raise DataError(f"{name}: expected (x, y) or a data set, got a {kind} of {len(data)}")
         return _Arrays(name, *data)
-    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+    no_data_set = isinstance(data, np.ndarray | str | bytes | dict)
+    if no_data_set or not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
         raise DataError(f"{name}: expected (x, y) or a data set, got {type(data).__name__}")
     if not len(data):
         raise DataError(f"{name}: the data set is empty")

@@ -6,6 +6,7 @@ kernels let go of Python's lock, so that the threads do work side by side.
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,6 +48,7 @@ class DataLoader:
     Raises:
         DataError: when there are no examples, or the pair does not fit together.
         ValueError: for an impossible argument.
+        TypeError: for a number that must be whole and is not.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class DataLoader:
             ("prefetch_factor", prefetch_factor, 1),
             ("seed", 0 if seed is None else seed, 0),
         ):
-            if value < least:
+            if operator.index(value) < least:
                 raise ValueError(f"DataLoader: expected {name} of at least {least}, got {value}")
         self._batches = batches_of(data, "DataLoader")
         self.batch_size = batch_size

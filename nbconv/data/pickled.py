@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ _ARRAY_NAMES = {
     ("numpy", "dtype"): "dtype",
     ("_codecs", "encode"): "bytes",  # how Python 3 writes bytes so that Python 2 can read them
 }
+_MOST_TUPLES = 64  # an array has six; without end, one in the other, they would overflow the stack as keys
 _DTYPES = {"u1": np.uint8, "i8": np.int64, "i4": np.int32}
 _DAMAGES = (
     pickle.UnpicklingError,
@@ -44,6 +46,9 @@ def read_dict(content: bytes, where: str) -> dict[str, Any]:
             integers; the message begins with ``where``.
     """
     try:
+        tuples = sum(opcode.name.startswith("TUPLE") for opcode, _, _ in pickletools.genops(content))
+        if tuples > _MOST_TUPLES:
+            raise pickle.UnpicklingError(f"{tuples} are more tuples than an array needs")
         found = _Reader(io.BytesIO(content), encoding="bytes").load()
         if not isinstance(found, dict):
             raise pickle.UnpicklingError(f"expected a dictionary, got {type(found).__name__}")

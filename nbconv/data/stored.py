@@ -23,10 +23,10 @@ class Download(NamedTuple):
 
 
 def find(root: Path, folders: Iterable[str], names: Iterable[str]) -> Path | None:
-    """The first of the files or folders ``names`` in the first of ``folders`` in ``root`` that has one."""
+    """The first of the files ``names`` in the first of ``folders`` in ``root`` that has one."""
     for folder in folders:
         for name in names:
-            if (path := root / folder / name).exists():
+            if (path := root / folder / name).is_file():
                 return path
     return None
 

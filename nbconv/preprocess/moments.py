@@ -38,6 +38,7 @@ class Moments(NamedTuple):
     spread: Array
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def element_moments(name: str, data: Data) -> Moments:
     """Mean and variance of each element over the examples.
 
@@ -70,6 +71,7 @@ def channel_moments(name: str, data: Data) -> Moments:
     return Moments(shape, channel.reshape(-1), spread)
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def covariance(name: str, data: Data) -> Moments:
     """Mean of each element and biased covariance of all.
 
