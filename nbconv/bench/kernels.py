@@ -17,17 +17,28 @@ _LOGITS = (4096, 1000)
 NOT_TIMED = frozenset({"asarray", "name", "to_numpy"})
 """Public names of the backend that do no work."""
 
-_IN_PLACE = {"accumulate": 1, "accumulate_relu": 1, "accumulate_channels": 1, "add_scaled": 1}
+_IN_PLACE = {"accumulate": 1, "accumulate_relu": 1, "accumulate_channels": 1, "add_scaled": 1} | {
+    "conv2d_onto": 1,
+    "put_channels": 1,
+}
 """How many of the first arguments are written as well as read; those of optimisers by their own rule."""
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class Run(NamedTuple):
-    """A call to time, with the floating-point operations it has to do and the bytes it has to move."""
+    """A call to time, and what it has to do.
+
+    Attributes:
+        operations: floating-point operations.
+        footprint: bytes of all its arrays.
+        moved: bytes to and from memory: each array once, a new one twice, as its lines are read before they
+            are written.
+    """
 
     call: Callable[[], object]
     operations: float
+    footprint: float
     moved: float
 
 
@@ -60,8 +71,9 @@ class Kernel:
         written = arguments[: _IN_PLACE.get(self.op, 0)]
         if self.op.endswith("_step"):
             written = (arguments[0], *arguments[2:])
-        moved = _bytes(arguments) + _bytes(options.values()) + _bytes([result]) + _bytes(written)
-        return Run(lambda: function(*arguments, **options), self.operations, moved)
+        given, new = _bytes(arguments) + _bytes(options.values()), _bytes([result])
+        moved = given + 2 * new + _bytes(written)
+        return Run(lambda: function(*arguments, **options), self.operations, given + new, moved)
 
 
 def _bytes(values: Iterable[Any]) -> int:

@@ -22,7 +22,7 @@ def roofline(options: Options) -> Iterator[Row]:
         time = alternate({"": run.call}, min(0.2, options.seconds), 2)[""]
         least = {
             "FMA": run.operations / limits.peak(),
-            "bandwidth": run.moved / limits.bandwidth(run.moved),
+            "bandwidth": run.moved / limits.bandwidth(run.footprint),
             "overhead": limits.overhead(),
         }
         limit = max(least, key=lambda name: least[name])
