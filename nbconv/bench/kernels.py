@@ -17,11 +17,10 @@ _LOGITS = (4096, 1000)
 NOT_TIMED = frozenset({"asarray", "name", "to_numpy"})
 """Public names of the backend that do no work."""
 
-_IN_PLACE = {"accumulate": 1, "accumulate_relu": 1, "accumulate_channels": 1, "add_scaled": 1} | {
-    "conv2d_onto": 1,
-    "put_channels": 1,
-}
-"""How many of the first arguments are written as well as read; those of optimisers by their own rule."""
+_IN_PLACE = frozenset(
+    {"accumulate", "accumulate_channels", "accumulate_relu", "add_scaled", "conv2d_onto", "put_channels"}
+)
+"""Ops that write to their first argument; those of optimisers write to all but the gradients."""
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -68,10 +67,13 @@ class Kernel:
         arguments, options = self.make()
         function = getattr(cpu, self.op)
         result = function(*arguments, **options)
-        written = arguments[: _IN_PLACE.get(self.op, 0)]
+        written: tuple[Any, ...] = ()
         if self.op.endswith("_step"):
             written = (arguments[0], *arguments[2:])
-        given, new = _bytes(arguments) + _bytes(options.values()), _bytes([result])
+        elif self.op in _IN_PLACE:
+            written = arguments[:1]
+        given = _bytes(arguments) + _bytes(options.values())
+        new = 0 if written else _bytes([result])
         moved = given + 2 * new + _bytes(written)
         return Run(lambda: function(*arguments, **options), self.operations, given + new, moved)
 

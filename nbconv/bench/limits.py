@@ -36,7 +36,7 @@ def peak() -> float:
 
 @cache
 def bandwidths() -> dict[int, float]:
-    """Bytes a second of a copy, by the size of its two arrays; those written count twice, as they are read."""
+    """Bytes a second of a copy, by the size of its two arrays; what is written is read first."""
     return {size: 1.5 * size / alternate({"": copy_run(size)}, 0.3)[""] for size in COPIES}
 
 
