@@ -10,7 +10,7 @@ from typing import Any
 
 from nbconv import backends
 
-_PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "rich", "matplotlib", "pillow")
+_PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "rich", "matplotlib", "pillow", "pooch")
 _TELLING = (
     "sse4.2",
     "avx",
