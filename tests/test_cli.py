@@ -61,6 +61,20 @@ def test_lenet5_reaches_its_accuracy(capsys):
     assert np.median(accuracies) >= 0.975, accuracies
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_resnet18_reaches_its_accuracy(capsys):
+    accuracies = []
+    for seed in range(3):
+        _, out, _ = run(
+            capsys, "train", "--model", "resnet18", "--epochs", 6, "--seed", seed, "--quiet", "--json"
+        )
+        accuracies.append(last_json(out)["test_accuracy"])
+        if sum(accuracy >= 0.985 for accuracy in accuracies) == 2:
+            return  # the median of the three is no less, whatever the third
+    pytest.fail(f"the median is below 98.5 %: {accuracies}")
+
+
 def test_training_twice_gives_the_same_model(capsys, tmp_path):
     states = []
     for name in ("a.safetensors", "b.safetensors"):
