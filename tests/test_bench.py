@@ -232,3 +232,47 @@ def test_errors_are_measured_against_float64():
     for errors in row["errors"].values():
         assert all(1e-9 < error < 1e-5 for error in errors.values())
     assert row["held"]
+
+
+def test_memory_is_measured_in_a_process_of_its_own():
+    from nbconv.bench.memory import memory
+
+    (row,) = memory(Options(cases.select(["lenet5"]), [], 1, 0.0, print))
+    # The gradient and the output of the first layer alone are 2 x 128 x 6 x 28 x 28 numbers.
+    assert 2 * 128 * 6 * 28 * 28 * 4 / 2**20 < row["mib"]["nbconv"] < 60
+
+
+def test_a_process_that_fails_tells_why():
+    from nbconv.bench import child
+
+    with pytest.raises(nb.NbconvError, match=r"memory: .* failed: ValueError: unknown model 'nothing'"):
+        child.measure("memory", {"peer": "nbconv", "name": "nothing", "batch": 1}, {})
+
+
+def test_what_kernels_have_to_do():
+    from nbconv.bench.kernels import KERNELS
+
+    runs = {kernel.name: kernel for kernel in KERNELS}
+    image = 4 * 16 * 64 * 56 * 56
+    for name, moved in {"relu": 3, "relu_backward": 4, "accumulate": 3}.items():
+        run = runs[name].prepare()
+        run.call()
+        assert run.moved == moved * image
+    assert runs["conv2d 4x128x28x28 128x3x3/2"].operations == 2 * 4 * 128 * 14 * 14 * 128 * 9
+
+
+@pytest.mark.parametrize("length", [1, 17, 100_003])
+def test_the_copy_that_limits_are_measured_with_copies(length):
+    from nbconv_kernels.cpu import limits
+
+    source, target = np.arange(length, dtype=np.float32), np.zeros(length, np.float32)
+    limits.copy(source, target)
+    np.testing.assert_array_equal(source, target)
+
+
+def test_multiply_adds_are_counted():
+    from nbconv_kernels.cpu import limits
+    from nbconv_kernels.cpu.simd import SIMD
+
+    sums = SIMD.rows * SIMD.vectors * SIMD.lanes(4)
+    assert limits.multiply_add(1000) == 2 * 1000 * sums * nb.get_num_threads()

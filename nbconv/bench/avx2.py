@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from nbconv.bench import child
 from nbconv.bench.options import Options, Row
 
-_TIMEOUT = 900  # seconds
 _TARGET = 0.85
 _LIMITS = {
     "NBCONV_SIMD": "avx2",
@@ -38,22 +36,11 @@ def avx2(options: Options) -> Iterator[Row]:
     """A row for each product and convolution: the peer's time over nbconv's."""
     settings = {"threads": options.threads, "seconds": min(options.seconds, 1.0), "peers": options.peers}
     threads = str(options.threads)
-    environment = {**os.environ, **_LIMITS, "NUMBA_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-    done = subprocess.run(
-        [sys.executable, "-m", "nbconv.bench.avx2", json.dumps(settings)],
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT,
-        env=environment,
-        check=False,
-    )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise RuntimeError(f"the process that is held to AVX2 failed: {' '.join(last)}")
-    yield from json.loads(done.stdout.splitlines()[-1])
+    environment = {**_LIMITS, "NUMBA_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    yield from child.measure("avx2", settings, environment)
 
 
-def _child(threads: int, seconds: float, peers: list[str]) -> list[Row]:
+def _measure(threads: int, seconds: float, peers: list[str]) -> list[Row]:
     return [*_products(seconds), *_convolutions(threads, seconds, peers)]
 
 
@@ -127,4 +114,4 @@ def _row(name: str, operations: float, runs: dict[str, Callable[[], object]], se
 
 
 if __name__ == "__main__":
-    print(json.dumps(_child(**json.loads(sys.argv[1]))))
+    print(json.dumps(_measure(**json.loads(sys.argv[1]))))

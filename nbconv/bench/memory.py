@@ -7,26 +7,22 @@ model that is dropped again, has loaded it before.
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import gc
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbconv as nb
-from nbconv.bench import cases, peers
+from nbconv.bench import cases, child, peers
 from nbconv.bench.options import Options, Row
 from nbconv.bench.peers import Step, own
 from nbconv_kernels.cpu.memory import _pool as pool
 
 _STEPS = 3
 _LOADING = 2  # examples of the step that loads the code
-_TIMEOUT = 600  # seconds
 _PEERS = ("nbconv", "pytorch", "channels_last")
 
 
@@ -39,8 +35,8 @@ def memory(options: Options) -> Iterator[Row]:
             for peer in _PEERS:
                 if peer == "nbconv" or (torch and peer in options.peers):
                     if peer == "nbconv":
-                        _measure(peer, case.name, batch, options.threads)  # compiles what is not compiled yet
-                    peaks[peer] = _measure(peer, case.name, batch, options.threads)
+                        _peak(peer, case, batch, options.threads)  # compiles what is not compiled yet
+                    peaks[peer] = _peak(peer, case, batch, options.threads)
             row: Row = {"name": f"{case.name}-{batch}", "title": case.title, "batch": batch, "mib": peaks}
             others = [value for peer, value in peaks.items() if peer != "nbconv"]
             if others:
@@ -48,16 +44,10 @@ def memory(options: Options) -> Iterator[Row]:
             yield row
 
 
-def _measure(peer: str, name: str, batch: int, threads: int) -> float:
-    command = [sys.executable, "-m", "nbconv.bench.memory", peer, name, str(batch)]
-    environment = {**os.environ, "NUMBA_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=_TIMEOUT, env=environment, check=False
-    )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise RuntimeError(f"the training step of {peer} failed: {' '.join(last)}")
-    return float(json.loads(done.stdout.splitlines()[-1]))
+def _peak(peer: str, case: cases.Case, batch: int, threads: int) -> float:
+    environment = {"NUMBA_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    arguments = {"peer": peer, "name": case.name, "batch": batch}
+    return float(child.measure("memory", arguments, environment))
 
 
 def _status(key: str) -> float:
@@ -84,7 +74,7 @@ def _give_back() -> None:
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def _child(peer: str, name: str, batch: int) -> float:
+def _measure(peer: str, name: str, batch: int) -> float:
     (case,) = cases.select([name])
     _step(peer, case, _LOADING).run()
     _give_back()
@@ -98,8 +88,4 @@ def _child(peer: str, name: str, batch: int) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("peer")
-    parser.add_argument("name")
-    parser.add_argument("batch", type=int)
-    print(json.dumps(_child(**vars(parser.parse_args()))))
+    print(json.dumps(_measure(**json.loads(sys.argv[1]))))
