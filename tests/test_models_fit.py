@@ -15,6 +15,7 @@ FAMILIES = {
     "densenet_cifar": ({"depth": 22}, 2e-3, 16),
     "densenet": ({"growth_rate": 4}, 2e-3, 16),
     "googlenet": ({}, 3e-4, 16),
+    "airbench": ({"widths": (16, 16, 16)}, 2e-3, 32),
     "mobilenet": ({"width_multiplier": 0.25}, 2e-3, 16),
 }
 DEEP = ("googlenet", "resnet101", "resnet152", "densenet169", "densenet201")

@@ -1,5 +1,6 @@
 """Networks of the lectures, one family a file."""
 
+from nbconv.models.airbench import airbench, whiten
 from nbconv.models.alexnet import alexnet, zfnet
 from nbconv.models.auxiliary import AuxiliaryHead, AuxiliaryLoss, DeeplySupervised
 from nbconv.models.densenet import densenet121, densenet169, densenet201, densenet_cifar
@@ -23,6 +24,7 @@ __all__ = [
     "AuxiliaryHead",
     "AuxiliaryLoss",
     "DeeplySupervised",
+    "airbench",
     "alexnet",
     "densenet121",
     "densenet169",
@@ -46,5 +48,6 @@ __all__ = [
     "vgg13",
     "vgg16",
     "vgg19",
+    "whiten",
     "zfnet",
 ]

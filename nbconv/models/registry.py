@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from nbconv.models.airbench import airbench
 from nbconv.models.alexnet import alexnet, zfnet
 from nbconv.models.densenet import densenet121, densenet169, densenet201, densenet_cifar
 from nbconv.models.inception import googlenet
@@ -59,6 +60,7 @@ _MODELS: dict[str, _Entry] = {
     "densenet_cifar": _Entry(densenet_cifar, SMALL_IMAGE, densenet_cifar),
     "mobilenet_v1": _both(mobilenet_v1),
     "mobilenet_v2": _both(mobilenet_v2),
+    "airbench": _Entry(airbench, SMALL_IMAGE, airbench),
 }
 
 
