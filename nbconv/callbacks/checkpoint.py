@@ -27,6 +27,9 @@ class Checkpoint(Callback):
         mode: whether "min" or "max" of it is better; None tells it from the name.
         extra: kept in the file for its reader: anything JSON can hold.
 
+    Attributes:
+        saved: the file written last, or None.
+
     Raises:
         ValueError: for arguments out of range.
     """
@@ -49,6 +52,7 @@ class Checkpoint(Callback):
         self.every_epochs, self.every_steps = every_epochs, every_steps
         self.monitor = None if monitor is None else Monitor(monitor, mode)
         self.extra = extra
+        self.saved: str | None = None
         # The best one first: so the others' files know of it.
         self.order = 1 if monitor is not None else 2
         self.best = self.monitor.worst if self.monitor else 0.0
@@ -77,7 +81,7 @@ class Checkpoint(Callback):
             if self.monitor.is_better(value, self.best):
                 self.best = value
                 self.save(state)
-        elif state.stop or (self.every_epochs and (state.epoch + 1) % self.every_epochs == 0):
+        elif self.every_epochs and (state.stop or (state.epoch + 1) % self.every_epochs == 0):
             self.save(state)
 
     def on_train_end(self, state: TrainingState) -> None:
@@ -93,7 +97,9 @@ class Checkpoint(Callback):
         """
         from nbconv.training import snapshot
 
-        snapshot.save(state, self._path(state), self.extra)
+        path = self._path(state)
+        snapshot.save(state, path, self.extra)
+        self.saved = path
 
     def state_dict(self) -> dict[str, Any]:
         """The best measurement, where there is one."""

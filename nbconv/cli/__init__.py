@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from nbconv.cli import augment, bench, evaluate, info, predict, report, train
+from nbconv.cli import augment, bench, config, evaluate, info, predict, report, train
 from nbconv.errors import NbconvError
 
 __all__ = ["main"]
@@ -31,7 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: with 2 for arguments that cannot be parsed, with 0 after ``--help`` and ``--version``.
     """
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        expanded, settled = _expanded(given)
+    except (NbconvError, OSError, ValueError) as error:
+        print(f"nbconv train: {_one_line(error)}", file=sys.stderr)
+        return 1
+    options = _parser().parse_args(expanded)
+    options.arguments = settled
     try:
         result = _COMMANDS[options.command].run(options)
         if options.json:
@@ -46,6 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nbconv {options.command}: {_one_line(error)}", file=sys.stderr)
         return 1
     return _INTERRUPTED if result.get("interrupted") else 0
+
+
+def _expanded(given: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments with those that files hold; and those behind ``train`` that a resumed run starts from."""
+    if given[:1] != ["train"]:
+        return given, []
+    expanded, settled = config.expand(given[1:], train.add_arguments)
+    return ["train", *expanded], settled
 
 
 def _one_line(error: Exception) -> str:

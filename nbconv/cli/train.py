@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbconv import callbacks, models, plot, preprocess, report
-from nbconv.cli import common
+from nbconv import models, plot, preprocess, report
+from nbconv.augment import recipes
+from nbconv.cli import common, training
 from nbconv.errors import NbconvError
 from nbconv.typing import Array
 
 if TYPE_CHECKING:
     from nbconv.layers import Layer
-    from nbconv.optim import Optimizer
-    from nbconv.sequential import Sequential
 
 _PREPROCESSING: dict[str, Callable[[Array], Layer]] = {
     "mean-image": preprocess.MeanImage.fit,
@@ -24,13 +24,12 @@ _PREPROCESSING: dict[str, Callable[[Array], Layer]] = {
     "standardize": preprocess.Standardize.fit,
     "zca": preprocess.ZCA.fit,
 }
-_RATES = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
     common.add_data(parser)
-    names = models.names(small=True)
+    names = models.names()
     parser.add_argument(
         "--model",
         choices=names,
@@ -44,25 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="none",
         help="what is measured on the training images and put in front of the network (%(default)s)",
     )
+    parser.add_argument(
+        "--whiten", action="store_true", help="let the first convolution whiten patches, and freeze it"
+    )
     common.add_backend(parser)
-    parser.add_argument(
-        "--epochs", type=common.positive, default=30, help="passes over the images (%(default)s)"
-    )
-    parser.add_argument(
-        "--batch-size", type=common.positive, default=64, help="images in a step (%(default)s)"
-    )
     parser.add_argument(
         "--seed", type=common.natural, default=0, help="decides all that is random (%(default)s)"
     )
-    parser.add_argument("--optimizer", choices=list(_RATES), default="sgd", help="(%(default)s)")
-    parser.add_argument(
-        "--lr", type=float, help=f"learning rate ({', '.join(f'{k} {v}' for k, v in _RATES.items())})"
-    )
-    parser.add_argument(
-        "--schedule", choices=["cosine", "constant"], default="cosine", help="of it (%(default)s)"
-    )
-    parser.add_argument("--momentum", type=float, default=0.9, help="of sgd (%(default)s)")
-    parser.add_argument("--weight-decay", type=float, default=5e-4, help="(%(default)s)")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="save the trained model here (.safetensors)"
     )
@@ -73,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run", type=Path, metavar="DIR", help="save model, history and settings here, for nbconv report"
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
+    training.add_training(parser)
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -82,7 +70,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     begin = time.perf_counter()
     _check_files(options)
     data_set = common.data_set(options)
-    model = models.get(options.model, small=True)(
+    small = options.model in models.names(small=True)
+    model = models.get(options.model, small=small)(
         num_classes=data_set.classes,
         in_channels=data_set.channels,
         backend=options.backend,
@@ -92,7 +81,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     train, test = data_set.load(size)
     if options.preprocess != "none":
         model.insert(0, _PREPROCESSING[options.preprocess](train.x))
-    trainer = nb.Trainer(model, nb.CrossEntropyLoss(), _optimizer(model, options))
+    if options.whiten:
+        models.whiten(model, train.x)
+    optimizer = training.optimizer_of(model, options)
+    schedule = training.schedule_of(optimizer, options, len(train.x))
+    extras, checkpoint = training.callbacks_of(options)
+    make_augment = recipes.RECIPES[options.augment]
+    loss = nb.CrossEntropyLoss(label_smoothing=options.label_smoothing)
+    trainer = nb.Trainer(model, loss, optimizer)
     if not options.quiet:
         print(
             f"{options.model} on {options.data}: {len(train.x):,} images of {size} x {size} to train on, "
@@ -103,7 +99,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         epochs=options.epochs,
         batch_size=options.batch_size,
         validation_data=test,
-        callbacks=[callbacks.LearningRate()] if options.schedule == "cosine" else [],
+        augment=make_augment() if make_augment else None,
+        accumulate=options.accumulate,
+        seed=options.seed,
+        callbacks=[*schedule, *extras],
+        resume=options.resume,
         verbose=not options.quiet,
     )
     measured = trainer.evaluate(*test)
@@ -127,6 +127,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
     if history.interrupted:
         print(f"stopped after {history.epochs} of {options.epochs} epochs")
+        if checkpoint.saved:
+            print(f"go on with: nbconv train --resume {shlex.quote(checkpoint.saved)}")
     print(f"held-out accuracy {common.percent(measured['accuracy'])} of {len(test.x):,} images")
     if options.output:
         model.save(options.output)
@@ -150,14 +152,3 @@ def _check_files(options: argparse.Namespace) -> None:
         plot.check_path(options.plot)
     if options.run:
         options.run.mkdir(parents=True, exist_ok=True)
-
-
-def _optimizer(model: Sequential, options: argparse.Namespace) -> Optimizer:
-    import nbconv as nb
-
-    rate = _RATES[options.optimizer] if options.lr is None else options.lr
-    parameters = model.parameters()
-    if options.optimizer == "sgd":
-        return nb.SGD(parameters, lr=rate, momentum=options.momentum, weight_decay=options.weight_decay)
-    kind = nb.Adam if options.optimizer == "adam" else nb.AdamW
-    return kind(parameters, lr=rate, weight_decay=options.weight_decay)

@@ -1,0 +1,104 @@
+"""Options of ``nbconv train`` that come from files: a TOML file, a recipe, a checkpoint.
+
+They are put in front of those on the command line, which so have the last word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from nbconv.errors import CheckpointError, NbconvError
+
+_FILES = ("--resume", "--recipe", "--config")
+Adder = Callable[[argparse.ArgumentParser], None]
+
+
+def expand(arguments: Sequence[str], add_arguments: Adder) -> tuple[list[str], list[str]]:
+    """All options, those of the files first; and the same without the names of files.
+
+    Args:
+        arguments: of ``nbconv train``, behind that word.
+        add_arguments: tells a parser the options there are.
+
+    Raises:
+        NbconvError: for a file with an option that is not known, or a value that does not suit it.
+        OSError: if a file cannot be read.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in _FILES:
+        parser.add_argument(name)
+    files, rest = parser.parse_known_args(list(arguments))
+    found: list[str] = []
+    if files.resume:
+        found += _saved(files.resume)
+    if files.recipe:
+        found += _checked(f"recipe {files.recipe}", _recipe(files.recipe), add_arguments)
+    if files.config:
+        with Path(files.config).open("rb") as file:
+            found += _checked(files.config, _parsed(files.config, file.read().decode()), add_arguments)
+    found += rest
+    return [*found, *(["--resume", files.resume] if files.resume else [])], found
+
+
+def recipes() -> list[str]:
+    """The names of the recipes."""
+    folder = resources.files("nbconv.cli").joinpath("recipes")
+    return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    if name not in recipes():
+        raise NbconvError(f"there is no recipe {name!r}; there are {', '.join(recipes())}")
+    text = resources.files("nbconv.cli").joinpath("recipes", f"{name}.toml").read_text("utf-8")
+    return _parsed(name, text)
+
+
+def _saved(path: str) -> list[str]:
+    from nbconv.training import snapshot
+
+    extra = snapshot.load(path).extra
+    if not isinstance(extra, dict) or "arguments" not in extra:
+        raise CheckpointError(f"{path} is of a run that nbconv train has not started")
+    return [str(argument) for argument in extra["arguments"]]
+
+
+def _parsed(where: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise NbconvError(f"{where} is no TOML: {error}") from None
+
+
+def _checked(where: str, values: dict[str, Any], add_arguments: Adder) -> list[str]:
+    """The values as options on a command line, each looked at by a parser."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_arguments(parser)
+    options: list[str] = []
+    for key, value in values.items():
+        here = _option(where, key, value)
+        try:
+            _, unknown = parser.parse_known_args(here)
+        except argparse.ArgumentError as error:
+            raise NbconvError(f"{where}: {error}") from None
+        if unknown:
+            raise NbconvError(f"{where}: there is no option {key!r} (nbconv train --help tells all)")
+        options += here
+    return options
+
+
+def _option(where: str, key: str, value: Any) -> list[str]:
+    name = "--" + key.replace("_", "-")
+    if name in _FILES:
+        raise NbconvError(f"{where}: {key!r} belongs on the command line")
+    if isinstance(value, bool):
+        return [name] if value else []
+    if isinstance(value, list):
+        value = ",".join(map(str, value))
+    if not isinstance(value, str | int | float):
+        raise NbconvError(f"{where}: {key!r} must be a number, a text or a list, got {value!r}")
+    return [f"{name}={value}"]
