@@ -117,9 +117,8 @@ def _is_batch_count(key: str) -> bool:
 
 
 def _to_numpy(layer: Layer, array: Array) -> Array:
-    if not isinstance(array, np.ndarray):
-        array = backends.get(layer.backend).to_numpy(array)
-    return np.asarray(array, order="C")  # safetensors writes others as their memory lies
+    here = array if isinstance(array, np.ndarray) else backends.get(layer.backend).to_numpy(array)
+    return np.asarray(here, order="C")  # safetensors writes others as their memory lies
 
 
 def _to_backend(array: Array, backend: str) -> Array:
