@@ -169,6 +169,13 @@ def _channels() -> None:
             shapes = [(n, c, *rest) for c in channels]
             whole = (n, sum(channels), *rest)
             case("concat", name, lambda rng, shapes=shapes: call([rng.normal(size=s) for s in shapes]))
+            case(
+                "concat",
+                name + ", with room for 5 more",
+                lambda rng, shapes=shapes, room=whole[1] + 5: call(
+                    [rng.normal(size=s) for s in shapes], room
+                ),
+            )
             case("split", name, lambda rng, s=whole, channels=channels: call(rng.normal(size=s), channels))
             first = sum(channels[:-1])
             case(
@@ -181,6 +188,13 @@ def _channels() -> None:
                 name,
                 lambda rng, s=whole, part=shapes[-1], first=first: call(
                     rng.normal(size=part), rng.normal(size=s), first
+                ),
+            )
+            case(
+                "put_channels",
+                name,
+                lambda rng, s=whole, part=shapes[-1], first=first: call(
+                    rng.normal(size=s), rng.normal(size=part), first
                 ),
             )
     for shape in ((2, 3, 4, 5), (8, 40, 12, 11), (0, 3, 4, 4)):

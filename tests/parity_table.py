@@ -45,11 +45,19 @@ IN_PLACE = {
     "adam_step": (0, 2, 3),
     "accumulate": (0,),
     "accumulate_channels": (0,),
+    "put_channels": (0,),
     "accumulate_relu": (0,),
     "conv2d_onto": (0,),
     "add_scaled": (0,),
 }
-IN_PLACE_ANY_LAYOUT = {"accumulate", "accumulate_channels", "accumulate_relu", "add_scaled", "conv2d_onto"}
+IN_PLACE_ANY_LAYOUT = {
+    "accumulate",
+    "accumulate_channels",
+    "accumulate_relu",
+    "add_scaled",
+    "conv2d_onto",
+    "put_channels",
+}
 
 
 def case(op: str, name: str, make: Callable[[Rng], Call], terms: int = 1) -> None:

@@ -11,6 +11,13 @@ from nbconv_kernels import reference
 
 BACKENDS = [name for name, state in backends.available().items() if state is True and name != "reference"]
 LAYOUTS = ("C-contiguous", "channels-last", "every other element")
+# Ops that read a range of an array's channels where it lies.
+OF_RANGES = (
+    "batch_norm2d",
+    "batch_norm2d_backward",
+    "batch_norm2d_inference_backward",
+    "batch_norm2d_statistics",
+)
 
 # An element that is a sum of n products of random numbers has a rounding error of about eps * sqrt(n) of the
 # largest elements; the exponentials' errors of 3 eps and a few roundings come on top. Where x is far from
@@ -22,6 +29,11 @@ def lay_out(array, layout):
     """A copy of ``array`` in another memory layout: the same shape and values."""
     if layout == "channels-last" and array.ndim == 4:
         return np.array(array.transpose(0, 2, 3, 1), order="C").transpose(0, 3, 1, 2)
+    if layout == "channels of more" and array.ndim == 4:
+        n, channels, height, width = array.shape
+        wide = np.full((n, height, width, channels + 5), np.nan, array.dtype)
+        wide[..., 2 : channels + 2] = array.transpose(0, 2, 3, 1)
+        return wide[..., 2 : channels + 2].transpose(0, 3, 1, 2)
     if layout == "every other element" and array.ndim:
         wide = np.zeros([2 * size for size in array.shape], array.dtype)
         view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
@@ -107,6 +119,7 @@ def test_agrees_with_the_reference(backend, dtype, op, name):
     call = converted(case.make(Rng(zlib.crc32(f"{op} {name}".encode()))), to_dtype(dtype))
     expected = run(reference, op, converted(call, to_dtype(np.float64)))
     layouts = LAYOUTS if op not in IN_PLACE or op in IN_PLACE_ANY_LAYOUT else LAYOUTS[:1]
+    layouts += ("channels of more",) if op in OF_RANGES else ()
     for layout in layouts:
         given = converted(call, lambda array, layout=layout: lay_out(array, layout))
         moved = converted(given, ops.asarray)

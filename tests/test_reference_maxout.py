@@ -78,6 +78,10 @@ def test_concat_and_split_are_inverse(shape):
     alone = ops.concat(parts[:1])
     np.testing.assert_array_equal(alone, parts[0])
     assert not np.shares_memory(alone, parts[0])
+    roomy = ops.concat(parts[:2], 8)
+    np.testing.assert_array_equal(roomy[:, 4:], np.zeros_like(parts[2]))
+    ops.put_channels(roomy, parts[2], 4)
+    np.testing.assert_array_equal(roomy, whole)
 
 
 def test_dropout2d_drops_whole_channels_by_the_same_numbers():
@@ -161,6 +165,12 @@ def test_what_is_wrong():
         ops.accumulate_channels(x, x[:, :3], 0)
     with pytest.raises(ValueError, match=r"differ in C only, got shapes \(2, 6\) and \(1, 6\)"):
         ops.accumulate_channels(x, x[:1], 0)
+    with pytest.raises(ValueError, match="6 channels have no room in 5"):
+        ops.concat([x], 5)
+    with pytest.raises(ValueError, match=r"an array of shape \(2, 6\) has no channels 4 to 7"):
+        ops.put_channels(x, x[:, :3].copy(), 4)
+    with pytest.raises(ValueError, match=r"differ in C only, got shapes \(2, 6\) and \(1, 6\)"):
+        ops.put_channels(x, x[:1], 0)
     with pytest.raises(ValueError, match=r"an input of shape \(N, C, H, W\), got shape \(2, 6\)"):
         ops.dropout2d(x, 0.5, 0, 0)
     with pytest.raises(ValueError, match=r"p must be between 0 and 1, got 1\.5"):

@@ -19,7 +19,7 @@ from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty, empty_nchw
 from nbconv_kernels.cpu.tasks import row_of, task_count
 
-__all__ = ["accumulate_channels", "concat", "split", "take_channels"]
+__all__ = ["accumulate_channels", "concat", "put_channels", "split", "take_channels"]
 
 
 @kernel
@@ -57,26 +57,34 @@ def _empty(shape: tuple[int, ...], channels: int, dtype: np.typing.DTypeLike) ->
     return empty_nchw(n, channels, *size, dtype) if len(size) == 2 else empty((n, channels, *size), dtype)
 
 
-def concat(arrays: Sequence[Array]) -> Array:
+def concat(arrays: Sequence[Array], channels: int | None = None) -> Array:
     """The arrays (N, C1, ...), (N, C2, ...), ... as one (N, C1 + C2 + ..., ...).
+
+    With ``channels`` it has that many, and those behind the arrays' are zero: room to put more.
 
     Returns:
         A new array.
 
     Raises:
         TypeError: if the arrays are not all float32 or all float64.
-        ValueError: if one has fewer than two axes, or the shapes differ by more than the channels.
+        ValueError: if one has fewer than two axes, the shapes differ by more than the channels, or they are
+            more than ``channels``.
     """
     arrays = list(arrays)
     dtype = check_float("concat", *arrays)
     if arrays[0].ndim < 2 or len({(x.ndim, x.shape[0], *x.shape[2:]) for x in arrays}) > 1:
         shapes = ", ".join(str(x.shape) for x in arrays)
         raise ValueError(f"concat: expected arrays (N, C, ...) that differ in C only, got shapes {shapes}")
-    y = _empty(arrays[0].shape, sum(x.shape[1] for x in arrays), dtype)
+    count = sum(x.shape[1] for x in arrays)
+    whole = count if channels is None else operator.index(channels)
+    if whole < count:
+        raise ValueError(f"concat: {count} channels have no room in {whole}")
+    y = _empty(arrays[0].shape, whole, dtype)
     first = 0
     for x in arrays:
         _columns(x, 0, y, first, x.shape[1])
         first += x.shape[1]
+    y[:, count:] = 0
     return y
 
 
@@ -112,6 +120,20 @@ def take_channels(x: Array, first: int, count: int) -> Array:
     return y
 
 
+def put_channels(into: Array, x: Array, first: int) -> None:
+    """``into[:, first : first + C] = x`` in place, C being the channels of ``x``; ``into`` has them and more.
+
+    Raises:
+        TypeError: if the arrays are not both float32 or both float64.
+        ValueError: if they do not fit together or ``into`` is read-only.
+    """
+    first, count = _check("put_channels", into, x, into, first, x)
+    if _has_own_layout(into):
+        _columns(x, 0, into, first, count)
+    else:
+        into[:, first : first + count] = x
+
+
 def accumulate_channels(into: Array, x: Array, first: int) -> None:
     """``into += x[:, first : first + C]`` in place, C being the channels of ``into``; x has these and more.
 
@@ -119,20 +141,28 @@ def accumulate_channels(into: Array, x: Array, first: int) -> None:
         TypeError: if the arrays are not both float32 or both float64.
         ValueError: if they do not fit together or ``into`` is read-only.
     """
-    check_float("accumulate_channels", into, x)
-    if into.ndim < 2 or into.ndim != x.ndim or (into.shape[0], *into.shape[2:]) != (x.shape[0], *x.shape[2:]):
-        raise ValueError(
-            f"accumulate_channels: expected arrays (N, C, ...) that differ in C only, "
-            f"got shapes {into.shape} and {x.shape}"
-        )
-    first, count = _range("accumulate_channels", x, first, into.shape[1])
-    if not into.flags.writeable:
-        raise ValueError("accumulate_channels: expected an array that can be written to, got a read-only one")
-    memory = into.transpose(0, 2, 3, 1) if into.ndim == 4 else into
-    if memory.flags.c_contiguous:
+    first, count = _check("accumulate_channels", into, x, x, first, into)
+    if _has_own_layout(into):
         _columns(x, first, into, 0, count, add=True)
     else:
         np.add(into, x[:, first : first + count], out=into)
+
+
+def _check(op: str, into: Array, x: Array, wide: Array, first: int, narrow: Array) -> tuple[int, int]:
+    """The range of channels of ``wide`` that those of ``narrow`` are."""
+    check_float(op, into, x)
+    if into.ndim < 2 or into.ndim != x.ndim or (into.shape[0], *into.shape[2:]) != (x.shape[0], *x.shape[2:]):
+        raise ValueError(
+            f"{op}: expected arrays (N, C, ...) that differ in C only, got shapes {into.shape} and {x.shape}"
+        )
+    if not into.flags.writeable:
+        raise ValueError(f"{op}: expected an array that can be written to, got a read-only one")
+    return _range(op, wide, first, narrow.shape[1])
+
+
+def _has_own_layout(x: Array) -> bool:
+    """Whether ``row_of`` is a view."""
+    return bool((x.transpose(0, 2, 3, 1) if x.ndim == 4 else x).flags.c_contiguous)
 
 
 def _range(op: str, x: Array, first: int, count: int) -> tuple[int, int]:

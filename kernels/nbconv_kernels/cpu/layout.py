@@ -16,7 +16,14 @@ import numpy as np
 
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty, empty_nchw, nhwc
-from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, share, task_count
+from nbconv_kernels.cpu.tasks import (
+    check_same_shape,
+    empty_as,
+    is_range_of_channels,
+    row_of,
+    share,
+    task_count,
+)
 from nbconv_kernels.cpu.vector import lanes, transpose_square
 
 __all__ = ["accumulate", "add", "asarray", "channels_last", "flatten", "to_numpy", "unflatten"]
@@ -55,11 +62,15 @@ def _transpose(n_tasks, x, rows, columns, y, n_threads):
 def channels_last(x: Array) -> Array:
     """``x`` (N, C, H, W) over channels-last memory, copied unless it has that already.
 
+    Some neighbouring channels of such memory stay where they are: what needs them in one piece copies them.
+
     Raises:
         ValueError: for an array that is not 4-D.
     """
     if x.ndim != 4:
         raise ValueError(f"channels_last: expected an array of shape (N, C, H, W), got shape {x.shape}")
+    if is_range_of_channels(x):
+        return x
     if x.dtype not in (np.float32, np.float64) or not x.flags.c_contiguous:
         return nhwc(x).transpose(0, 3, 1, 2)
     return _unflattened(x, x.shape)

@@ -10,7 +10,8 @@ With x^ = (x - mean) / sqrt(var + eps) and M = N * H * W elements a channel:
 
 Memory is (N, H, W, C): a row of channels after the other. The inner loops run over a *stripe*, as many rows
 as have 64 elements together, and a channel's numbers are repeated to that length: so few channels fill
-vectors too. What has a value for each channel only is left to NumPy.
+vectors too. What has a value for each channel only is left to NumPy. ``x`` may be the first channels of more,
+as in a DenseNet, and is read where it lies: its rows are then ``pitch`` elements apart, a stripe is one row.
 
 Sums are taken in float64, those of squares from deviations from the first pixel: exact to the last digits of
 float32 even where the mean is large.
@@ -26,7 +27,7 @@ import numpy as np
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.simd import SIMD
-from nbconv_kernels.cpu.tasks import empty_as, row_of, task_count
+from nbconv_kernels.cpu.tasks import Rows, empty_as, row_of, rows_of, task_count
 from nbconv_kernels.cpu.vector import lanes, load, load_double, minus, plus, store, times
 
 __all__ = [
@@ -42,20 +43,20 @@ _quiet = np.errstate(all="ignore")  # as in kernels, infinity and NaN propagate 
 
 
 @kernel
-def _sums_task(task, n_tasks, dy, x, channels, centre, sums, of_deviations):
+def _sums_task(task, n_tasks, dy, x, rows, channels, pitch, centre, sums, of_deviations):
     """Sums of v and of v * (x - centre) for v = dy or, ``of_deviations``, v = x - centre."""
-    rows, width = x.size // channels, centre.size
+    width = centre.size
     step = lanes(sums)
-    stop = rows * (task + 1) // n_tasks * channels
+    stop = rows * (task + 1) // n_tasks
     padded = (width + step - 1) // step * step
     plain, weighted = 2 * task * padded, (2 * task + 1) * padded
-    for base in range(rows * task // n_tasks * channels, stop, width):
-        last = min(width, stop - base)
+    for row in range(rows * task // n_tasks, stop, width // channels):
+        base, there, last = row * channels, row * pitch, min(width, (stop - row) * channels)
         for i in range(0, last, step):
             rest = last - i
             # What does not exist is zero in both, so the sums need no mask: a load after a masked store has
             # to wait until that has reached the cache.
-            deviation = minus(load_double(x, base + i, rest), load(centre, i, rest))
+            deviation = minus(load_double(x, there + i, rest), load(centre, i, rest))
             value = deviation if of_deviations else load_double(dy, base + i, rest)
             store(sums, plain + i, plus(load(sums, plain + i, step), value), step)
             product = times(value, deviation)
@@ -63,21 +64,21 @@ def _sums_task(task, n_tasks, dy, x, channels, centre, sums, of_deviations):
 
 
 @kernel
-def _sums(n_tasks, dy, x, channels, centre, sums, of_deviations, n_threads):
-    parallel_for(_sums_task, n_tasks, n_threads, (n_tasks, dy, x, channels, centre, sums, of_deviations))
+def _sums(n_tasks, dy, x, rows, channels, pitch, centre, sums, of_deviations, n_threads):
+    arguments = (n_tasks, dy, x, rows, channels, pitch, centre, sums, of_deviations)
+    parallel_for(_sums_task, n_tasks, n_threads, arguments)
 
 
-def _channel_sums(dy: Array | None, x: Array, channels: int, centre: Array) -> Array:
+def _channel_sums(dy: Array | None, x: Rows, centre: Array) -> Array:
     """For each channel of the rows ``dy`` and ``x``: sums of v and of v * (x - centre), (2, C) float64.
 
     v is ``dy``, or x - centre where that is None.
     """
-    n_tasks = task_count(x.size)
-    centre = _striped(channels, np.float64, centre)[0]
+    n_tasks, channels = task_count(x.count * x.channels), x.channels
+    centre = _striped(x, np.float64, centre)[0]
     step = SIMD.lanes(8)
     sums = np.zeros((n_tasks, 2, -(-centre.size // step) * step))
-    arguments = (x if dy is None else dy, x, channels, centre, sums.reshape(-1), dy is None)
-    _sums(n_tasks, *arguments, num_threads())
+    _sums(n_tasks, x.row if dy is None else dy, *x, centre, sums.reshape(-1), dy is None, num_threads())
     return sums[:, :, : centre.size].reshape(n_tasks, 2, -1, channels).sum(axis=(0, 2))
 
 
@@ -94,30 +95,31 @@ def batch_norm2d_statistics(x: Array) -> tuple[Array, Array]:
     """
     dtype = check_float("batch_norm2d_statistics", x)
     channels = _channels("batch_norm2d_statistics", x)
-    row = row_of(x)
-    first = row[:channels].astype(np.float64)
-    centre = np.where(np.isfinite(first), first, 0) if row.size else np.zeros(channels)
-    total, squares = _channel_sums(None, row, channels, centre)
-    count = np.float64(row.size) / channels
+    rows = rows_of(x)
+    first = rows.row[:channels].astype(np.float64)
+    centre = np.where(np.isfinite(first), first, 0) if x.size else np.zeros(channels)
+    total, squares = _channel_sums(None, rows, centre)
+    count = np.float64(rows.count)
     mean = total / count
     return (centre + mean).astype(dtype), ((squares - total * mean) / count).astype(dtype)
 
 
 @kernel
-def _normalise_task(task, n_tasks, x, channels, centre, scale, shift, y):
-    rows, width = x.size // channels, centre.size
-    stop = rows * (task + 1) // n_tasks * channels
-    for base in range(rows * task // n_tasks * channels, stop, width):
-        last = min(width, stop - base)
+def _normalise_task(task, n_tasks, x, rows, channels, pitch, centre, scale, shift, y):
+    width = centre.size
+    stop = rows * (task + 1) // n_tasks
+    for row in range(rows * task // n_tasks, stop, width // channels):
+        base, there, last = row * channels, row * pitch, min(width, (stop - row) * channels)
         for i in range(0, last, lanes(x)):
             rest = last - i
-            value = times(minus(load(x, base + i, rest), load(centre, i, rest)), load(scale, i, rest))
+            value = times(minus(load(x, there + i, rest), load(centre, i, rest)), load(scale, i, rest))
             store(y, base + i, plus(value, load(shift, i, rest)), rest)
 
 
 @kernel
-def _normalise(n_tasks, x, channels, centre, scale, shift, y, n_threads):
-    parallel_for(_normalise_task, n_tasks, n_threads, (n_tasks, x, channels, centre, scale, shift, y))
+def _normalise(n_tasks, x, rows, channels, pitch, centre, scale, shift, y, n_threads):
+    arguments = (n_tasks, x, rows, channels, pitch, centre, scale, shift, y)
+    parallel_for(_normalise_task, n_tasks, n_threads, arguments)
 
 
 @_quiet
@@ -139,27 +141,28 @@ def batch_norm2d(
     channels = _channels("batch_norm2d", x, mean=mean, var=var, weight=weight, bias=bias)
     y = empty_as(x)
     shift = np.zeros(channels) if bias is None else bias
-    vectors = _striped(channels, dtype, mean, _scale(var, weight, eps), shift)
-    _normalise(task_count(x.size), row_of(x), channels, *vectors, row_of(y), num_threads())
+    rows = rows_of(x)
+    vectors = _striped(rows, dtype, mean, _scale(var, weight, eps), shift)
+    _normalise(task_count(x.size), *rows, *vectors, row_of(y), num_threads())
     return y
 
 
 @kernel
-def _gradient_task(task, n_tasks, dy, x, channels, centre, scale, offset, slope, dx):
-    rows, width = x.size // channels, centre.size
-    stop = rows * (task + 1) // n_tasks * channels
-    for base in range(rows * task // n_tasks * channels, stop, width):
-        last = min(width, stop - base)
+def _gradient_task(task, n_tasks, dy, x, rows, channels, pitch, centre, scale, offset, slope, dx):
+    width = centre.size
+    stop = rows * (task + 1) // n_tasks
+    for row in range(rows * task // n_tasks, stop, width // channels):
+        base, there, last = row * channels, row * pitch, min(width, (stop - row) * channels)
         for i in range(0, last, lanes(x)):
             rest = last - i
-            deviation = times(minus(load(x, base + i, rest), load(centre, i, rest)), load(slope, i, rest))
+            deviation = times(minus(load(x, there + i, rest), load(centre, i, rest)), load(slope, i, rest))
             gradient = minus(minus(load(dy, base + i, rest), load(offset, i, rest)), deviation)
             store(dx, base + i, times(gradient, load(scale, i, rest)), rest)
 
 
 @kernel
-def _gradient(n_tasks, dy, x, channels, centre, scale, offset, slope, dx, n_threads):
-    arguments = (n_tasks, dy, x, channels, centre, scale, offset, slope, dx)
+def _gradient(n_tasks, dy, x, rows, channels, pitch, centre, scale, offset, slope, dx, n_threads):
+    arguments = (n_tasks, dy, x, rows, channels, pitch, centre, scale, offset, slope, dx)
     parallel_for(_gradient_task, n_tasks, n_threads, arguments)
 
 
@@ -178,15 +181,15 @@ def batch_norm2d_backward(
     """
     op = "batch_norm2d_backward"
     dtype = check_float(op, dy, x, mean, var, weight)
-    channels = _check_gradient(op, dy, x, mean, var, weight)
-    rows, count = (row_of(dy), row_of(x)), np.float64(x.size) / channels
-    total, weighted = _channel_sums(*rows, channels, mean)
+    _check_gradient(op, dy, x, mean, var, weight)
+    row, rows = row_of(dy), rows_of(x)
+    count = np.float64(rows.count)
+    total, weighted = _channel_sums(row, rows, mean)
     deviation = 1 / (var.astype(np.float64) + eps)
     vectors = (mean, _scale(var, weight, eps), total / count, weighted * deviation / count)
     dx = empty_as(x)
-    _gradient(
-        task_count(x.size), *rows, channels, *_striped(channels, dtype, *vectors), row_of(dx), num_threads()
-    )
+    stripes = _striped(rows, dtype, *vectors)
+    _gradient(task_count(x.size), row, *rows, *stripes, row_of(dx), num_threads())
     return dx, (weighted * np.sqrt(deviation)).astype(dtype), total.astype(dtype)
 
 
@@ -206,11 +209,11 @@ def batch_norm2d_inference_backward(
     op = "batch_norm2d_inference_backward"
     dtype = check_float(op, dy, x, mean, var, weight)
     channels = _check_gradient(op, dy, x, mean, var, weight)
-    row, dx, zero = row_of(dy), empty_as(x), np.zeros(channels)
-    total, weighted = _channel_sums(row, row_of(x), channels, mean)
+    rows, dx, zero = rows_of(dy), empty_as(x), np.zeros(channels)
+    total, weighted = _channel_sums(row_of(dy), rows_of(x), mean)
     scale = _scale(var, weight, eps)
-    vectors = _striped(channels, dtype, zero, scale, zero)
-    _normalise(task_count(x.size), row, channels, *vectors, row_of(dx), num_threads())
+    vectors = _striped(rows, dtype, zero, scale, zero)
+    _normalise(task_count(x.size), *rows, *vectors, row_of(dx), num_threads())
     return dx, (weighted * _scale(var, None, eps)).astype(dtype), total.astype(dtype)
 
 
@@ -220,9 +223,10 @@ def _scale(var: Array, weight: Array | None, eps: float) -> Array:
     return scale if weight is None else scale * weight
 
 
-def _striped(channels: int, dtype: np.typing.DTypeLike, *vectors: Array) -> Array:
-    """The vectors (C,) repeated to a stripe, one a row."""
-    stripes = np.empty((len(vectors), max(1, _STRIPE // channels), channels), dtype)
+def _striped(x: Rows, dtype: np.typing.DTypeLike, *vectors: Array) -> Array:
+    """The vectors (C,) repeated to a stripe of ``x``, one a row."""
+    repeats = max(1, _STRIPE // x.channels) if x.pitch == x.channels else 1
+    stripes = np.empty((len(vectors), repeats, x.channels), dtype)
     for stripe, vector in zip(stripes, vectors, strict=True):
         stripe[...] = vector
     return stripes.reshape(len(vectors), -1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from nbconv_kernels.cpu.jit import get_num_threads, kernel
 from nbconv_kernels.cpu.memory import Array, empty, empty_nchw, nhwc
@@ -35,6 +38,37 @@ def row_of(x: Array) -> Array:
     A view where the memory is like that already, else a copy.
     """
     return (nhwc(x) if x.ndim == 4 else np.ascontiguousarray(x)).reshape(-1)
+
+
+class Rows(NamedTuple):
+    """(N, C, H, W) as ``count`` rows of channels, ``pitch`` elements apart in the 1-D array ``row``."""
+
+    row: Array
+    count: int
+    channels: int
+    pitch: int
+
+
+def rows_of(x: Array) -> Rows:
+    """The pixels of (N, C, H, W), each a row: those of channels-last memory, or a range of its channels.
+
+    So the first channels of a growing concatenation are read without a copy. Anything else is copied.
+    """
+    n, channels, height, width = x.shape
+    count, pitch = n * height * width, x.strides[3] // x.itemsize
+    if not is_range_of_channels(x):
+        return Rows(row_of(x), count, channels, channels)
+    length = (count - 1) * pitch + channels
+    row = as_strided(x, (length,), (x.itemsize,), writeable=x.flags.writeable)
+    return Rows(row, count, channels, pitch)
+
+
+def is_range_of_channels(x: Array) -> bool:
+    """Whether (N, C, H, W) are some neighbouring channels, but not all, of channels-last memory."""
+    _, channels, height, width = x.shape
+    pitch = x.strides[3] // x.itemsize
+    strides = (height * width * pitch, 1, width * pitch, pitch)
+    return x.size > 0 and pitch > channels and x.strides == tuple(x.itemsize * stride for stride in strides)
 
 
 def empty_as(x: Array) -> Array:

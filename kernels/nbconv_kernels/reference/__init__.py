@@ -54,6 +54,7 @@ from nbconv_kernels.reference.binary_loss import (
 from nbconv_kernels.reference.concat import (
     accumulate_channels,
     concat,
+    put_channels,
     split,
     take_channels,
 )
@@ -240,6 +241,7 @@ __all__ = [
     "pad2d_backward",
     "prelu",
     "prelu_backward",
+    "put_channels",
     "relu",
     "relu6",
     "relu6_backward",
