@@ -8,6 +8,7 @@ import pytest
 
 import nbconv as nb
 from nbconv.inspect import check_gradients
+from nbconv_kernels.cpu.tasks import rows_of
 
 BACKENDS = ["reference", "cpu"]
 
@@ -90,6 +91,43 @@ def test_dense_block_shows_all_to_each(backend):
     twice = np.concatenate([once, second(once)], axis=1)
     np.testing.assert_array_equal(block(x), twice)
     np.testing.assert_array_equal(block.forward(x, training=True)[0], twice)
+
+
+class _Witness(nb.Layer):
+    """Passes on what it sees, and keeps it."""
+
+    def forward(self, x, training=False, *, input_grad=True):
+        self.seen = x
+        return x, lambda dy: dy
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("x", [images(), images()[:, :, 0, 0]], ids=["4-D", "flat"])
+def test_dense_block_grows_without_copies(backend, x):
+    witnesses = [_Witness() for _ in range(3)]
+    # The reference brings what a Sequential gets into a layout of its own.
+    layers = witnesses if backend == "reference" else map(nb.Sequential, witnesses)
+    block = nb.DenseBlock(*layers).to(backend)
+    for run in (block, lambda x: block.forward(x, training=True)[0]):
+        y = run(x)
+        for witness, channels in zip(witnesses, (3, 6, 12), strict=True):
+            assert np.shares_memory(witness.seen, y)
+            np.testing.assert_array_equal(witness.seen, np.concatenate([x] * (channels // 3), axis=1))
+        assert not np.shares_memory(x, y)
+        np.testing.assert_array_equal(y, np.concatenate([x] * 8, axis=1))
+
+
+def test_the_first_channels_are_read_where_they_lie():
+    whole = nb.backends.get("cpu").channels_last(images())
+    rows = rows_of(whole[:, :2])
+    assert rows[1:] == (5 * 4 * 4, 2, 3)
+    assert np.shares_memory(rows.row, whole)
+    np.testing.assert_array_equal(rows.row[3:5], whole[0, :2, 0, 1])
+    assert rows_of(whole[:, :, ::2]).pitch == rows_of(whole).pitch == 3
+    assert not np.shares_memory(rows_of(whole[:, :, ::2]).row, whole)
 
 
 def test_growth_rate():

@@ -163,25 +163,34 @@ class DenseBlock(Container):
 
     def evaluate(self, x: Array, infer: Infer) -> Array:
         self.check(x)
+        if not self.layers:
+            return x
+        growing, seen = self._room_for(x), x.shape[1]
         for name, layer in self.children().items():
             with at(name):
-                x = self.ops.concat([x, infer(layer, x)])
-        return x
+                y = infer(layer, growing[:, :seen])
+            self.ops.put_channels(growing, y, seen)
+            seen += y.shape[1]
+        return growing
 
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
         self.check(x)
+        if not self.layers:
+            return x, pass_on if input_grad else no_backprop
         ops = self.ops
         pending: list[tuple[Backprop, int, int]] = []
         wanted = input_grad
+        growing, seen = self._room_for(x), x.shape[1]
         for name, layer in self.children().items():
             with at(name):
-                y, through_layer = layer.forward(x, training, input_grad=wanted)
+                y, through_layer = layer.forward(growing[:, :seen], training, input_grad=wanted)
             wanted = wanted or layer.is_trainable
             if wanted:
-                pending.append((through_layer, x.shape[1], y.shape[1]))
-            x = ops.concat([x, y])
+                pending.append((through_layer, seen, y.shape[1]))
+            ops.put_channels(growing, y, seen)
+            seen += y.shape[1]
         if not pending:
-            return x, pass_on if input_grad else no_backprop
+            return growing, pass_on if input_grad else no_backprop
 
         def backprop(dy: Array) -> Array | None:
             if not pending:
@@ -198,7 +207,15 @@ class DenseBlock(Container):
                 gradient = dx
             return gradient if input_grad else None
 
-        return x, backprop
+        return growing, backprop
+
+    def _room_for(self, x: Array) -> Array:
+        """``x`` with the outputs' channels, which are still 0, behind its own.
+
+        Each layer sees the first of these channels and fills the next ones: nothing is copied to grow.
+        """
+        grown: Array = self.ops.concat([x], self.output_shape(x.shape)[1])
+        return grown
 
     def _shapes(self, input_shape: Shape) -> list[Shape]:
         """The shapes before, between and after the layers."""
