@@ -27,6 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make room for the results, and let ``--benchmark-compare`` find the stored baseline."""
     config.stash[_RACES] = []
+    # Another machine's baseline, or none, is worth a line and no more.
+    config.addinivalue_line("filterwarnings", "default::pytest_benchmark.logger.PytestBenchmarkWarning")
     if config.option.benchmark_storage == "file://./.benchmarks":  # nobody has asked for another place
         config.option.benchmark_storage = f"file://{Path(__file__).parent / 'results' / 'tracked'}"
 

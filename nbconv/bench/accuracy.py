@@ -17,7 +17,7 @@ from nbconv.bench.options import Options, Row
 from nbconv.typing import Array
 from nbconv_kernels import cpu
 
-_BATCH = 2
+_PIXELS = 8192  # as many as raced batches have, for the choice of algorithm depends on it
 _TARGET = 1e-5
 _PARTS = ("forward", "input gradient", "weight gradient")
 _Shape = tuple[int, int, int, int, int]  # C, H, W, K, stride
@@ -30,8 +30,9 @@ def accuracy(options: Options) -> Iterator[Row]:
     truth = theirs or _ours
     for shape, users in _shapes(options).items():
         c, h, w, k, stride = shape
+        batch = min(32, -(-_PIXELS // (h * w)))
         rng = np.random.default_rng(0)
-        x: Array = rng.standard_normal((_BATCH, c, h, w), dtype=np.float32)
+        x: Array = rng.standard_normal((batch, c, h, w), dtype=np.float32)
         weight = np.asarray(rng.normal(0.0, (9 * c) ** -0.5, (k, c, 3, 3)), np.float32)
         out = cpu.conv2d(x, weight, None, stride, 1).shape
         dy = np.asarray(rng.normal(size=out), np.float32)
@@ -49,6 +50,7 @@ def accuracy(options: Options) -> Iterator[Row]:
         yield {
             "name": f"{c}x{h}x{w}-{k}-{stride}",
             "shape": {"channels": c, "height": h, "width": w, "filters": k, "stride": stride},
+            "batch": batch,
             "used_by": users,
             "errors": errors,
             "truth": "PyTorch float64" if theirs is not None else "nbconv float64",
