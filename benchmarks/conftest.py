@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import platform
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pytest_benchmark.logger import PytestBenchmarkWarning
 
 import nbconv as nb
 from nbconv.bench.timing import alternate
@@ -29,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_RACES] = []
     # Another machine's baseline, or none, is worth a line and no more.
     config.addinivalue_line("filterwarnings", "default::pytest_benchmark.logger.PytestBenchmarkWarning")
+    warnings.filterwarnings("default", category=PytestBenchmarkWarning)  # the line comes too late for now
     if config.option.benchmark_storage == "file://./.benchmarks":  # nobody has asked for another place
         config.option.benchmark_storage = f"file://{Path(__file__).parent / 'results' / 'tracked'}"
 
