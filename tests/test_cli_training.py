@@ -120,7 +120,7 @@ def test_ctrl_c_saves_the_run_and_says_how_to_go_on(capsys, monkeypatch):
 
 
 def test_a_recipe_is_a_file_of_options(capsys):
-    assert config.recipes() == ["airbench", "alexnet"]
+    assert {"airbench", "alexnet"} <= set(config.recipes())
     _, settled = config.expand(["--recipe", "alexnet", "--epochs", "1"], _adder())
     assert settled[-2:] == ["--epochs", "1"]
     assert {"--model=alexnet", "--lr=0.01", "--momentum=0.9", "--batch-size=128"} <= set(settled)

@@ -144,7 +144,25 @@ def test_the_average_is_pytorchs():
     np.testing.assert_allclose(model[0].weight.numpy(), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_frozen_parameters_and_buffers_are_not_averaged():
+def test_running_statistics_are_averaged_alike():
+    model = nb.Sequential(
+        nb.Conv2d(5, 8, 1), nb.BatchNorm2d(8), nb.Flatten(), nb.Dense(8, 3), backend="reference", seed=0
+    )
+    seen = []
+
+    class Watch(nb.Callback):
+        def on_batch_end(self, state):
+            seen.append(state.model[1].running_var.copy())
+
+    fit([Watch(), EMA(0.5)], model=model, x=X[:, :, None, None])
+    average = seen[0]
+    for value in seen[1:]:
+        average = 0.5 * average + 0.5 * value
+    np.testing.assert_allclose(model[1].running_var, average, rtol=1e-5)
+    assert model[1].running_var.dtype == np.float32
+
+
+def test_frozen_parameters_are_not_averaged():
     model = nb.Sequential(nb.Dense(5, 8), nb.Dense(8, 3), backend="reference", seed=0)
     model[0].requires_grad_(False)
     before = model[0].weight.numpy().copy()

@@ -9,6 +9,7 @@ import numpy as np
 
 from nbconv import backends
 from nbconv.callbacks.base import Callback, TrainingState
+from nbconv.layers import Layer
 from nbconv.parameter import Parameter
 from nbconv.typing import Array
 
@@ -19,7 +20,8 @@ class EMA(Callback):
     After each step ``average = decay * average + (1 - decay) * weight``, beginning with the weights after the
     first one. Training goes on with the weights; the model holds the averages from the end of each epoch's
     training on (in validation, in other callbacks' ``on_epoch_end``, in checkpoints written there) until the
-    next epoch begins, and after the run. Buffers such as running means are not averaged.
+    next epoch begins, and after the run. Running means and variances are averaged alike: those of the last
+    batches would not fit the averages of the weights.
 
     Args:
         decay: how much of the average is kept at each step.
@@ -36,6 +38,7 @@ class EMA(Callback):
             raise ValueError(f"EMA: decay must be in [0, 1), got {decay}")
         self.decay = decay
         self._parameters: dict[str, Parameter] = {}
+        self._buffers: dict[str, tuple[Layer, str]] = {}
         self._average: dict[str, Array] = {}
         self._weights: dict[str, Array] = {}  # those to train on with, while the model holds the averages
 
@@ -43,6 +46,12 @@ class EMA(Callback):
         """Begin a new average of the parameters that are trained."""
         self._parameters = {
             name: parameter for name, parameter in state.model.named_parameters() if parameter.requires_grad
+        }
+        self._buffers = {
+            f"{position}.{name}": (layer, name)
+            for position, layer in state.model.named_layers()
+            for name in layer.buffer_names
+            if getattr(layer, name) is not None and getattr(layer, name).dtype.kind == "f"
         }
         self._average, self._weights = {}, {}
 
@@ -63,6 +72,8 @@ class EMA(Callback):
             average = self._average[name]
             average *= average.dtype.type(self.decay)
             backends.get(parameter.backend).add_scaled(average, parameter.data, 1 - self.decay)
+        for key, (layer, name) in self._buffers.items():
+            self._average[key] = self.decay * self._average[key] + (1 - self.decay) * getattr(layer, name)
 
     def on_epoch_trained(self, state: TrainingState) -> None:
         """Give the model the averages."""
@@ -86,20 +97,31 @@ class EMA(Callback):
         self._weights = self._placed(state_dict["weights"])
 
     def _copies(self) -> dict[str, Array]:
-        return self._placed({name: parameter.numpy() for name, parameter in self._parameters.items()})
+        parameters = {name: parameter.numpy() for name, parameter in self._parameters.items()}
+        buffers = {
+            key: np.asarray(layer.ops.to_numpy(getattr(layer, name)))
+            for key, (layer, name) in self._buffers.items()
+        }
+        return self._placed({**parameters, **buffers})
 
     def _placed(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {
-            name: backends.get(self._parameters[name].backend).asarray(np.array(array))
-            for name, array in arrays.items()
+            name: backends.get(self._backend(name)).asarray(np.array(array)) for name, array in arrays.items()
         }
 
     def _numpy(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {
-            name: np.asarray(backends.get(self._parameters[name].backend).to_numpy(array))
+            name: np.asarray(backends.get(self._backend(name)).to_numpy(array))
             for name, array in arrays.items()
         }
 
+    def _backend(self, name: str) -> str:
+        return self._parameters[name].backend if name in self._parameters else self._buffers[name][0].backend
+
     def _set(self, arrays: Mapping[str, Array]) -> None:
         for name, array in self._numpy(arrays).items():
-            self._parameters[name].data = array
+            if name in self._parameters:
+                self._parameters[name].data = array
+            else:
+                layer, buffer = self._buffers[name]
+                setattr(layer, buffer, layer.ops.asarray(np.array(array)))
