@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from nbconv.typing import Array, DType, Shape
 
 # One lock for all: it is held only while a parameter is drawn, once in its life.
 _DRAWING = threading.Lock()
+_STAMPS = itertools.count()
 
 
 class Parameter:
@@ -34,7 +38,7 @@ class Parameter:
         dtype: float32 or float64.
     """
 
-    __slots__ = ("_data", "backend", "dtype", "grad", "init", "requires_grad", "shape", "stream")
+    __slots__ = ("_data", "_stamp", "backend", "dtype", "grad", "init", "requires_grad", "shape", "stream")
 
     def __init__(self, shape: Shape, init: Initializer, *, requires_grad: bool = True) -> None:
         self.shape = tuple(shape)
@@ -45,12 +49,15 @@ class Parameter:
         self.backend = "cpu"
         self.dtype: DType = np.dtype(np.float32)
         self._data: Array | None = None
+        self._stamp = next(_STAMPS)
 
     @property
     def data(self) -> Array:
         """The values, C-contiguous. Assigning copies; a wrong shape raises ValueError."""
-        data = self._data
-        return self._draw() if data is None else data
+        data = self.peek()
+        # Held first, then stamped: between the two, the array is seen to be shared.
+        self._stamp = next(_STAMPS)
+        return data
 
     @data.setter
     def data(self, value: npt.ArrayLike) -> None:
@@ -58,6 +65,25 @@ class Parameter:
         if array.shape != self.shape:
             raise ValueError(f"expected values of shape {self.shape}, got shape {array.shape}")
         self._data = self._on_backend(array)
+        self._stamp = next(_STAMPS)
+
+    def peek(self) -> Array:
+        """The values, for one who only reads them and does not hold on to them."""
+        data = self._data
+        return self._draw() if data is None else data
+
+    @property
+    def stamp(self) -> int:
+        """A number that another one replaces whenever the array is handed out or exchanged.
+
+        As long as it is the same as when the array was :attr:`is_unshared`, the values are the same too.
+        """
+        return self._stamp
+
+    @property
+    def is_unshared(self) -> bool:
+        """Whether nobody but the parameter holds the array of its values, or a view of it."""
+        return self._data is not None and sys.getrefcount(self._data) == _UNSHARED
 
     @property
     def size(self) -> int:
@@ -89,6 +115,7 @@ class Parameter:
         grad = None if self.grad is None else self._off_backend(self.grad)
         self.backend, self.dtype = backend, dtype
         self._data = None if data is None else self._on_backend(np.asarray(data, dtype))
+        self._stamp = next(_STAMPS)
         self.grad = None if grad is None else self._on_backend(np.asarray(grad, dtype))
 
     def __repr__(self) -> str:
@@ -98,10 +125,11 @@ class Parameter:
     def __getstate__(self) -> dict[str, Any]:
         # A copy has the same values, so they are drawn first.
         return {"_data": self.data, "init": None} | {
-            name: getattr(self, name) for name in self.__slots__ if name not in ("_data", "init")
+            name: getattr(self, name) for name in self.__slots__ if name not in ("_data", "_stamp", "init")
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._stamp = next(_STAMPS)
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -124,3 +152,13 @@ class Parameter:
 
     def _off_backend(self, array: Array) -> Array:
         return np.asarray(backends.get(self.backend).to_numpy(array))
+
+
+def _count_of_one() -> int:
+    """What the reference count of an array is whose only holder is an attribute."""
+    holder = SimpleNamespace(data=np.empty(1))
+    return sys.getrefcount(holder.data)
+
+
+# How Python counts references differs between its versions, so it is tried out.
+_UNSHARED = _count_of_one()

@@ -6,7 +6,7 @@ import operator
 import os
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,12 @@ from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
 from nbconv.layers.base import Layer, SpanFunction, SpanTrace, Traced
 from nbconv.layers.dropout import Dropout
-from nbconv.layers.nested import CALLED_TWICE, Container, Infer, connect, infer_checked, join
+from nbconv.layers.nested import CALLED_TWICE, Container, Infer, connect, infer_checked, infer_plain, join
 from nbconv.layers.receptive import Span
 from nbconv.typing import Array, Backprop, Shape
+
+if TYPE_CHECKING:
+    from nbconv.inference import Plan
 
 
 class Sequential(Container):
@@ -32,9 +35,15 @@ class Sequential(Container):
             draws from a stream of its own, numbered by its place in the model.
         dtype: float32, or float64 for checks; all layers change to it.
 
+    Attributes:
+        fuses: whether evaluation computes layers together where it can, as a convolution with the
+            normalisation and the activation behind it.
+
     Raises:
         BackendUnavailable: if the backend cannot run here.
     """
+
+    fuses: bool = True
 
     def __init__(
         self,
@@ -96,6 +105,25 @@ class Sequential(Container):
                 error.add_position(str(position))
                 raise
         return x
+
+    def infer(self, x: Array) -> Array:
+        """The output in evaluation mode, of an array that :meth:`prepare` has seen.
+
+        Layers run fused where they can, unless ``fuses`` is False: see ``nb.inspect.plan``.
+
+        Raises:
+            LayerError: naming the layer whose input does not fit.
+        """
+        return self.plan().run(x) if self.fuses else infer_plain(self, x)
+
+    def plan(self) -> Plan:
+        """How the model computes in evaluation mode; compiled when first asked for, and after changes."""
+        from nbconv.inference import compile_model
+
+        plan: Plan | None = vars(self).get("_plan")
+        if plan is None or not plan.is_current:
+            vars(self)["_plan"] = plan = compile_model(self)
+        return plan
 
     @property
     def output_is_free(self) -> bool:

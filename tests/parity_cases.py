@@ -347,6 +347,9 @@ def _layouts() -> None:
             lambda rng, s=shape: call(rng.normal(size=(s[0], s[1] * s[2] * s[3])), s),
         )
     case("flatten", "three axes", lambda rng: call(rng.normal(size=(2, 3, 4))))
+    # Its values are undefined, so that it must have none to be compared.
+    for shape in ((0, 3, 4, 5), (2, 0, 4, 5), (0, 7)):
+        case("empty_like", f"{shape}", lambda rng, s=shape: call(rng.normal(size=(1, 2, 3, 4)), s))
 
 
 def _losses() -> None:

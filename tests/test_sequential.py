@@ -335,7 +335,9 @@ def test_summary_is_a_table():
     text = str(nb.Sequential(nb.Sequential(nb.Conv2d(3, 64, 3)), nb.ReLU()).summary((3, 34, 34)))
     lines = text.splitlines()
     assert lines[0] == "input 3 x 34 x 34; for one example"
-    assert lines[1].split() == ["layer", "output", "shape", "parameters", "multiply-adds", "activations"]
+    header = ["layer", "output", "shape", "parameters", "multiply-adds", "activations", "fused", "into"]
+    assert lines[1].split() == header
     assert " ".join(lines[3].split()) == "0.0 Conv2d 64 x 32 x 32 1,792 1,769,472 256.0 KiB"
+    assert " ".join(lines[4].split()) == "1 ReLU 64 x 32 x 32 0 0 256.0 KiB 0.0"
     assert lines[-1].split() == ["total", "1,792", "1,769,472", "512.0", "KiB"]
     assert len({len(line) for line in lines[1:]}) == 1

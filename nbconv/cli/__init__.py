@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from nbconv.cli import augment, bench, config, evaluate, info, predict, report, train
+from nbconv.cli import augment, bench, config, evaluate, info, predict, report, train, warmup
 from nbconv.errors import NbconvError
 
 __all__ = ["main"]
@@ -21,6 +21,7 @@ _COMMANDS = {
     "report": report,
     "bench": bench,
     "info": info,
+    "warmup": warmup,
 }
 _INTERRUPTED = 130  # what shells give a process that Ctrl-C has ended
 

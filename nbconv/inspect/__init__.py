@@ -19,6 +19,7 @@ from nbconv.inspect.pictures import (
     plot_receptive_field,
     plot_saliency,
 )
+from nbconv.inspect.plan import PlanRow, PlanTable, plan
 from nbconv.inspect.receptive_box import receptive_box
 from nbconv.inspect.receptive_field import ReceptiveField, ReceptiveFields, receptive_field
 from nbconv.inspect.saliency import saliency, smooth_grad
@@ -27,6 +28,8 @@ from nbconv.inspect.summary import Row, Summary, summarize
 __all__ = [
     "GradientError",
     "Mistakes",
+    "PlanRow",
+    "PlanTable",
     "ReceptiveField",
     "ReceptiveFields",
     "Row",
@@ -40,6 +43,7 @@ __all__ = [
     "grad_cam",
     "image_grid",
     "occlusion",
+    "plan",
     "plot_activations",
     "plot_confusion_matrix",
     "plot_deconvolution",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nbconv.layers.base import Layer
 from nbconv.typing import Shape
 
-_HEADER = ("layer", "output shape", "parameters", "multiply-adds", "activations")
+_HEADER = ("layer", "output shape", "parameters", "multiply-adds", "activations", "fused into")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Row:
         parameters: number of trained values, 0 where an earlier layer shares them.
         macs: multiply-adds of the forward pass.
         activation_bytes: memory of the output.
+        fused_into: in evaluation, the layer that computes this one as well, or "".
     """
 
     position: str
@@ -30,6 +31,7 @@ class Row:
     parameters: int
     macs: int
     activation_bytes: int
+    fused_into: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,11 @@ class Summary:
                 f"{row.parameters:,}",
                 f"{row.macs:,}",
                 _bytes(row.activation_bytes),
+                row.fused_into,
             )
             for row in self.rows
         ]
-        total = ("total", "", f"{self.parameters:,}", f"{self.macs:,}", _bytes(self.activation_bytes))
+        total = ("total", "", f"{self.parameters:,}", f"{self.macs:,}", _bytes(self.activation_bytes), "")
         widths = [max(map(len, column)) for column in zip(_HEADER, *table, total, strict=True)]
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         lines = [f"input {_shape(self.input_shape)}; for one example"]
@@ -89,6 +92,7 @@ def summarize(model: Layer, input_shape: Shape) -> Summary:
     """See :meth:`nbconv.Sequential.summary`."""
     rows = []
     counted: set[int] = set()
+    fused = _fused(model)
     for step in model.trace((1, *input_shape)):
         new = {id(p): p for p in step.layer.parameters() if id(p) not in counted}
         counted.update(new)
@@ -100,10 +104,20 @@ def summarize(model: Layer, input_shape: Shape) -> Summary:
                 parameters=sum(p.size for p in new.values()),
                 macs=step.macs,
                 activation_bytes=math.prod(step.output_shape) * model.dtype.itemsize,
+                fused_into=fused.get(step.position, ""),
             )
         )
     trainable = sum(p.size for p in model.parameters() if p.requires_grad)
     return Summary(tuple(input_shape), tuple(rows), trainable)
+
+
+def _fused(model: Layer) -> dict[str, str]:
+    """For each layer that another one computes as well in evaluation, the other one, by position."""
+    from nbconv.sequential import Sequential
+
+    if not isinstance(model, Sequential) or not model.fuses:
+        return {}
+    return {position: step.members[0][0] for step in model.plan().steps for position, _ in step.members[1:]}
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from types import ModuleType
@@ -21,6 +22,7 @@ from nbconv.typing import Array, Backprop, DType, Shape
 
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _SHAPES_REMEMBERED = 256
+_REVISIONS = itertools.count(1)
 
 
 class Traced(NamedTuple):
@@ -76,6 +78,16 @@ class Layer:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         state.LAYER_CLASSES[state.class_key(cls)] = cls
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        vars(self)["_revision"] = next(_REVISIONS)
+
+    @property
+    def revision(self) -> int:
+        """A number that another one replaces whenever an attribute of the layer is set."""
+        revision: int = vars(self).get("_revision", 0)
+        return revision
 
     # The passes
 
@@ -340,8 +352,8 @@ class Layer:
         return DTypeError(message, type(self).__name__)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A module cannot be copied or pickled; it is found again by name.
-        return {key: value for key, value in vars(self).items() if key != "ops"}
+        # A module cannot be copied or pickled, it is found again by name; a plan is for this very object.
+        return {key: value for key, value in vars(self).items() if key not in ("ops", "_plan")}
 
 
 def _is_switch(layer: Layer, name: str, value: object) -> bool:

@@ -80,10 +80,10 @@ class Conv2d(Layer):
                 raise self.error(f"{name}={getattr(self, name)} is not divisible by groups={self.groups}")
         sides = resolve_padding(padding, self.kernel_size, self.stride, self.dilation)
         # Zeros the convolution sees to itself; other padding is laid around the image first.
-        self._pads = padding_mode != "zeros" and any(map(any, sides))
+        self.pads = padding_mode != "zeros" and any(map(any, sides))
         self._sides = sides
-        # What the ops take after their arrays.
-        self._window = (self.stride, ((0, 0), (0, 0)) if self._pads else sides, self.dilation, self.groups)
+        # What the ops take after their arrays; the padding of another mode is laid around by `padded`.
+        self.window = (self.stride, ((0, 0), (0, 0)) if self.pads else sides, self.dilation, self.groups)
 
         weight_shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         bound = 1.0 / math.sqrt(math.prod(weight_shape[1:]))
@@ -92,7 +92,7 @@ class Conv2d(Layer):
         self.bias = Parameter((self.out_channels,), bias_init or default) if bias else None
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return self._geometry(input_shape).output_shape
+        return self.geometry(input_shape).output_shape
 
     def input_span(self, span: Span, axis: int) -> Span | None:
         before = self._sides[axis][0]
@@ -103,19 +103,19 @@ class Conv2d(Layer):
         return True
 
     def macs(self, input_shape: Shape) -> int:
-        return self._geometry(input_shape).macs
+        return self.geometry(input_shape).macs
 
     def infer(self, x: Array) -> Array:
         self.check(x)
-        y: Array = self.ops.conv2d(self._padded(x), self.weight.data, self._bias_data(), *self._window)
+        y: Array = self.ops.conv2d(self.padded(x), self.weight.data, self._bias_data(), *self.window)
         return y
 
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
         self.check(x)
-        ops, window, weight, bias = self.ops, self._window, self.weight, self.bias
+        ops, window, weight, bias = self.ops, self.window, self.weight, self.bias
         kernel = weight.data
-        padding = (x.shape, self._sides, self.padding_mode) if self._pads else None
-        x = self._padded(x)
+        padding = (x.shape, self._sides, self.padding_mode) if self.pads else None
+        x = self.padded(x)
         y: Array = ops.conv2d(x, kernel, self._bias_data(), *window)
         input_shape = x.shape
         kept = x if weight.requires_grad else None
@@ -132,8 +132,9 @@ class Conv2d(Layer):
 
         return y, backprop
 
-    def _padded(self, x: Array) -> Array:
-        if not self._pads:
+    def padded(self, x: Array) -> Array:
+        """The input as the convolution takes it: with what padding other than zeros adds."""
+        if not self.pads:
             return x
         padded: Array = self.ops.pad2d(x, self._sides, self.padding_mode, self.padding_value)
         return padded
@@ -141,14 +142,19 @@ class Conv2d(Layer):
     def _bias_data(self) -> Array | None:
         return None if self.bias is None else self.bias.data
 
-    def _geometry(self, input_shape: Shape) -> Conv2dGeometry:
+    def geometry(self, input_shape: Shape) -> Conv2dGeometry:
+        """The sizes of this convolution of an input of that shape.
+
+        Raises:
+            LayerError: if the layer cannot take such an input.
+        """
         if len(input_shape) != 4:
             raise self.error(f"expected an input of shape (N, {self.in_channels}, H, W), got {input_shape}")
         try:
             geometry = conv2d_geometry(
                 input_shape, self.weight.shape, self.stride, self._sides, self.dilation, self.groups
             )
-            if self._pads:
+            if self.pads:
                 pad2d_sides(input_shape, self._sides, self.padding_mode)
             return geometry
         except ValueError as error:

@@ -45,11 +45,11 @@ class MaxPool2d(Layer):
         self.padding = pair(padding, "padding")
         self.dilation = positive_pair(dilation, "dilation")
         self.ceil_mode = bool(ceil_mode)
-        self._window = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        _reject_bad_window(*self._window)
+        self.window = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        _reject_bad_window(*self.window)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return _pooled_shape(self, input_shape, *self._window)
+        return _pooled_shape(self, input_shape, *self.window)
 
     def input_span(self, span: Span, axis: int) -> Span | None:
         window = self.kernel_size, self.stride, self.padding, self.dilation
@@ -57,7 +57,7 @@ class MaxPool2d(Layer):
 
     def infer(self, x: Array) -> Array:
         self.check(x)
-        y: Array = self.ops.max_pool2d(x, *self._window)[0]
+        y: Array = self.ops.max_pool2d(x, *self.window)[0]
         return y
 
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
@@ -74,7 +74,7 @@ class MaxPool2d(Layer):
         """
         self.check(x)
         ops, input_shape = self.ops, x.shape
-        y, indices = ops.max_pool2d(x, *self._window)
+        y, indices = ops.max_pool2d(x, *self.window)
 
         def backprop(dy: Array) -> Array | None:
             return ops.max_pool2d_backward(dy, indices, input_shape) if input_grad else None

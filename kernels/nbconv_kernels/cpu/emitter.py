@@ -74,17 +74,17 @@ class Emitter:
         at = self.builder.bitcast(self.builder.gep(pointer, [self.int64(offset)]), target)
         self.builder.call(function, [value, at, ir.Constant(INT32, self.size), mask])
 
-    def prefetch_for_writing(self, pointer: Any, vectors: int) -> None:
-        """Bring the lines of ``vectors`` vectors behind ``pointer`` to the L2 cache, to be written."""
+    def prefetch(self, pointer: Any, vectors: int, offset: int = 0, write: bool = False) -> None:
+        """Bring the lines of ``vectors`` vectors, ``offset`` elements behind ``pointer``, to the L2 cache."""
         byte = ir.IntType(8).as_pointer()
         function = cgutils.get_or_insert_function(
             self.builder.module,
             ir.FunctionType(ir.VoidType(), [byte, INT32, INT32, INT32]),
             "llvm.prefetch.p0",
         )
-        hints = [ir.Constant(INT32, value) for value in (1, 2, 1)]  # write, L2, data
+        hints = [ir.Constant(INT32, value) for value in (int(write), 2, 1)]  # to write, L2, data
         for vector in range(vectors):
-            at = self.builder.gep(pointer, [self.int64(vector * self.lanes)])
+            at = self.builder.gep(pointer, [self.int64(offset + vector * self.lanes)])
             self.builder.call(function, [self.builder.bitcast(at, byte), *hints])
 
     def lane_mask(self, count: Any, first: int) -> Any:

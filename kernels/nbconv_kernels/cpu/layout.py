@@ -26,7 +26,7 @@ from nbconv_kernels.cpu.tasks import (
 )
 from nbconv_kernels.cpu.vector import lanes, transpose_square
 
-__all__ = ["accumulate", "add", "asarray", "channels_last", "flatten", "to_numpy", "unflatten"]
+__all__ = ["accumulate", "add", "asarray", "channels_last", "empty_like", "flatten", "to_numpy", "unflatten"]
 
 
 def asarray(x: Any, dtype: Any = None) -> Array:
@@ -37,6 +37,11 @@ def asarray(x: Any, dtype: Any = None) -> Array:
 def to_numpy(x: Array) -> Array:
     """An array of this backend as a NumPy array: itself."""
     return np.asarray(x)
+
+
+def empty_like(x: Array, shape: tuple[int, ...]) -> Array:
+    """An array of ``shape`` of the dtype of ``x`` and in the layout of results, its values undefined."""
+    return empty_nchw(*shape, x.dtype) if len(shape) == 4 else empty(shape, x.dtype)
 
 
 @kernel

@@ -20,7 +20,7 @@ _AHEAD = 512  # elements
 
 
 @kernel
-def _sums(x, at, weight, first, depth):
+def four_sums(x, at, weight, first, depth):
     """The sums of four rows of the weights that follow each other from element ``first`` on."""
     width = lanes(weight)
     zero = fill(load(x, 0, 0), x.dtype.type(0))
@@ -59,7 +59,7 @@ def _matvec_task(task, n_tasks, x, weight, bias, y):
     for group in range(groups * task // n_tasks, groups * (task + 1) // n_tasks):
         row = 4 * group
         for n in range(count):
-            a, b, c, d = _sums(flat_x, n * depth, flat, row * depth, depth)
+            a, b, c, d = four_sums(flat_x, n * depth, flat, row * depth, depth)
             y[n, row], y[n, row + 1] = a + bias[row], b + bias[row + 1]
             y[n, row + 2], y[n, row + 3] = c + bias[row + 2], d + bias[row + 3]
     if task == n_tasks - 1:

@@ -34,6 +34,7 @@ from nbconv_kernels.cpu.simd import SIMD
 ROWS = SIMD.rows
 SHORT_ROWS = SIMD.short_rows
 VECTORS = SIMD.vectors
+_AHEAD = 64  # rows of a panel that are on their way from memory, where it is too large for the cache
 
 
 def _targets(
@@ -112,7 +113,7 @@ def _writer_of_multiply_rows(height: int, vectors: int) -> Any:
         bias_start = emit.pointer(address_of(context, builder, signature.args[7], bias, bias_at))
         # The sums are stored a few thousand cycles from now; by then their lines have come.
         for target in _targets(context, emit, signature.args[9], out, out_at, column, height):
-            emit.prefetch_for_writing(target, vectors)
+            emit.prefetch(target, vectors, write=True)
         start = [[emit.load(bias_start, v * emit.lanes) for v in range(vectors)]] * height
         entry = builder.block
         tap_block = builder.append_basic_block("tap")
@@ -139,6 +140,7 @@ def _writer_of_multiply_rows(height: int, vectors: int) -> Any:
         acc = emit.phis(tap_acc, tap_block)
         k.add_incoming(zero, tap_block)
         b.add_incoming(tap_b, tap_block)
+        emit.prefetch(b, vectors, offset=_AHEAD * width)
         result = emit.step([builder.gep(p, [k]) for p in pointers], b, acc)
         emit.arrive(acc, result, depth_block)
         k_next = builder.add(k, one)

@@ -20,6 +20,11 @@ def to_numpy(x: Array) -> Array:
     return np.asarray(x)
 
 
+def empty_like(x: Array, shape: tuple[int, ...]) -> Array:
+    """An array of ``shape`` of the dtype of ``x`` and in the layout of results, its values undefined."""
+    return laid_out(np.empty(shape, x.dtype))
+
+
 def channels_last(x: Array) -> Array:
     """``x`` (N, C, H, W) over channels-last memory, copied unless it has that already.
 

@@ -81,7 +81,7 @@ def pays(g: Conv2dGeometry, weight_gradient: bool = False, kept: bool = False) -
     multiply_adds = 2 * SIMD.lanes(4)
     direct_cycles = g.c * g.k * 9 * (g.n * g.p * g.q / multiply_adds + (0.2 if kept else 0.5))
     deep = winograd_deep.suits(tile_count, max(g.c, g.k) if weight_gradient else g.c, weight_gradient)
-    a_point = 0.25 if kept else 1.2 if deep else 3 if weight_gradient else 2
+    a_point = 0.8 if kept else 1.2 if deep else 3 if weight_gradient else 2
     own_cycles = g.c * g.k * POINTS * (1.1 * tile_count / multiply_adds + a_point)
     own_cycles += 10 * tile_count * (g.c + g.k)
     return own_cycles < direct_cycles

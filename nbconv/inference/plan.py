@@ -1,0 +1,76 @@
+"""A model compiled for evaluation: steps in the order they run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nbconv.inference.small import SmallNetwork
+from nbconv.inference.steps import Step, Values
+from nbconv.layers import Layer
+from nbconv.typing import Array
+
+
+class Plan:
+    """Steps, and what they were compiled from.
+
+    A plan holds weights but no activations: those live in a list of each call, so several threads may run it.
+
+    Args:
+        steps: in order.
+        places: how many arrays they number; the input is number 0.
+        output: the place of the result.
+        watched: the layers that the steps were made of, with their revisions.
+        lists: the lists of layers that were walked, each with a copy.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        places: int,
+        output: int,
+        watched: Sequence[tuple[Layer, int]],
+        lists: Sequence[tuple[list[Layer], list[Layer]]],
+    ) -> None:
+        self.steps = list(steps)
+        self._places = places
+        self._output = output
+        self._watched = list(watched)
+        self._lists = list(lists)
+        small = SmallNetwork(self.steps)
+        self._small = small if small.is_possible else None
+        # After each step, the places that nobody reads any more.
+        last = {place: index for index, step in enumerate(self.steps) for place in (*step.reads, step.output)}
+        last.pop(output, None)
+        self._drops = [[p for p, index in last.items() if index == i] for i in range(len(self.steps))]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no layer has been exchanged and no attribute of one been set since this was compiled."""
+        for layer, revision in self._watched:
+            if layer.revision != revision:
+                return False
+        for layers, copy in self._lists:
+            if len(layers) != len(copy) or any(a is not b for a, b in zip(layers, copy, strict=True)):
+                return False
+        return True
+
+    def run(self, x: Array) -> Array:
+        """The output for ``x``.
+
+        Raises:
+            LayerError: naming the layer whose input does not fit.
+        """
+        if self._small is not None:
+            y = self._small.run(x)
+            if y is not None:
+                return y
+        values: Values = [None] * self._places
+        values[0] = x
+        del x
+        for step, drops in zip(self.steps, self._drops, strict=True):
+            step.run(values)
+            for place in drops:
+                values[place] = None
+        result = values[self._output]
+        assert result is not None
+        return result
