@@ -164,7 +164,7 @@ def test_what_is_wrong_in_a_file(capsys, tmp_path, text, message):
         (["--csv", "nowhere/log.csv"], "nowhere/log.csv: No such file or directory"),
         (["--checkpoint", "nowhere/run"], "nowhere: no such directory for checkpoints"),
         (["--model", "resnet18", "--whiten"], "whiten: the first layer must be a plain convolution"),
-        (["--lr", "1e30", "--quiet"], "the validation loss is nan after epoch 1: "),
+        (["--lr", "1e30", "--quiet", "--batch-size", "16"], "in epoch 1, batch 2 (step 2): "),
     ],
 )
 def test_what_is_wrong(capsys, arguments, message):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbconv import backends
 from nbconv.callbacks.base import Callback, TrainingState
-from nbconv.layers import Layer
 from nbconv.parameter import Parameter
 from nbconv.typing import Array
+
+if TYPE_CHECKING:
+    from nbconv.layers import Layer
 
 
 class EMA(Callback):
