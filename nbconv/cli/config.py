@@ -1,6 +1,7 @@
 """Options of ``nbconv train`` that come from files: a TOML file, a recipe, a checkpoint.
 
-They are put in front of those on the command line, which so have the last word.
+They are put in front of those on the command line, which so have the last word. A network and a data set may
+have a recipe of their own (``implied``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from nbconv.cli import implied
 from nbconv.errors import CheckpointError, NbconvError
 
 _FILES = ("--resume", "--recipe", "--config")
@@ -38,6 +40,8 @@ def expand(arguments: Sequence[str], add_arguments: Adder) -> tuple[list[str], l
         found += _saved(files.resume)
     if files.recipe:
         found += _checked(f"recipe {files.recipe}", _recipe(files.recipe), add_arguments)
+    elif not (files.resume or files.config) and (own := implied.recipe(rest)):
+        found += _checked(f"recipe {own}", implied.fitting(_recipe(own), rest), add_arguments)
     if files.config:
         with Path(files.config).open("rb") as file:
             found += _checked(files.config, _parsed(files.config, file.read().decode()), add_arguments)
