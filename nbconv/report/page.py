@@ -66,7 +66,9 @@ def report(
         worst = wrong.indices[:images]
         looked = _looks(run, x[worst], wrong.labels[:images], wrong.predictions[:images], names)
         sections.append(("Where it is wrong, the worst first", looked))
-    sections.append(("The network", html.preformatted(str(run.model.summary(x.shape[1:])))))
+    described = html.preformatted(str(run.model.summary(x.shape[1:])))
+    plan = html.preformatted(str(inspect.plan(run.model, x.shape[1:], _BATCH)))
+    sections.append(("The network", described + html.paragraph("How it is evaluated:") + plan))
     sections.append(("Times", _times(run, x)))
     if run.settings:
         rows = [(key.replace("_", " "), _shown(value)) for key, value in run.settings.items()]
