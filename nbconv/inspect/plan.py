@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbconv.inference.steps import CheckStep, ConcatStep, ConvStep, Step, SumStep
-from nbconv.layers.conv import Conv2d
 from nbconv.parameter import Parameter
 from nbconv.typing import Shape
 
 if TYPE_CHECKING:
+    from nbconv.inference.steps import Step
+    from nbconv.layers.conv import Conv2d
     from nbconv.sequential import Sequential
 
 _HEADER = ("layers", "algorithm", "output shape", "MFLOP", "MB", "FLOP / byte")
@@ -77,6 +77,8 @@ def plan(model: Sequential, input_shape: Shape, batch_size: int = 1) -> PlanTabl
     Raises:
         LayerError: naming the layer whose input does not fit.
     """
+    from nbconv.inference.steps import CheckStep
+
     shape = (batch_size, *input_shape)
     model.output_shape(shape)
     shapes: dict[int, Shape] = {0: shape}
@@ -86,6 +88,8 @@ def plan(model: Sequential, input_shape: Shape, batch_size: int = 1) -> PlanTabl
 
 def _row(step: Step, shapes: dict[int, Shape], itemsize: int) -> PlanRow:
     """The row of a step; the shape of its output is put into ``shapes``."""
+    from nbconv.inference.steps import ConcatStep, ConvStep, SumStep
+
     layer = step.members[0][1]
     shape = shapes[step.source]
     algorithm, macs = type(layer).__name__, 0
