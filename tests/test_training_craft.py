@@ -370,6 +370,21 @@ def test_a_validation_loss_that_is_not_finite_stops_the_run():
         fit(validation_data=(x, Y))
 
 
+def test_a_layer_that_fails_in_validation_is_named():
+    class SpoilInference(nb.ReLU):
+        def forward(self, x, training=False, *, input_grad=True):
+            return x, lambda dy: dy
+
+        def infer(self, x):
+            return x + np.float32(np.inf)
+
+    model = nb.Sequential(
+        nb.Sequential(nb.Dense(5, 8), SpoilInference()), nb.Dense(8, 3), backend="reference", seed=0
+    )
+    with pytest.raises(NonFiniteError, match=r"^SpoilInference \(layer 0.1\): the validation loss is nan"):
+        fit(model=model, validation_data=(X, Y))
+
+
 # Loaders
 
 

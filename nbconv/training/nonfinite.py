@@ -12,6 +12,7 @@ from nbconv.errors import NonFiniteError
 from nbconv.inspect.finite import check_finite
 from nbconv.layers.base import Layer
 from nbconv.layers.dropout import Dropout
+from nbconv.layers.nested import infer_checked
 from nbconv.parameter import Parameter
 from nbconv.sequential import Sequential
 from nbconv.typing import Array
@@ -34,12 +35,13 @@ def explain(model: Sequential, x: Array, what: str, offsets: Sequence[int] | Non
     try:
         _look_at_parameters(model)
         check_finite(model.ops.to_numpy(model.prepare(x)), "the input")
-        with _checked_layers(model):
-            if offsets is None:
-                outputs: Any = model(x)
-            else:
-                for dropout, offset in zip(dropouts_of(model), offsets, strict=True):
-                    dropout.offset = offset
+        outputs: Any
+        if offsets is None:
+            outputs = infer_checked(model, model.prepare(x))
+        else:
+            for dropout, offset in zip(dropouts_of(model), offsets, strict=True):
+                dropout.offset = offset
+            with _checked_layers(model):
                 outputs, _ = model.forward(x, training=True, input_grad=False)
     except NonFiniteError as error:
         return NonFiniteError(f"{what}: {error.message}", error.layer, error.position)
@@ -73,12 +75,11 @@ def _checked_layers(model: Sequential) -> Iterator[None]:
         yield
     finally:
         for _, layer in watched:
-            for name in ("forward", "infer"):
-                vars(layer).pop(name, None)
+            vars(layer).pop("forward", None)
 
 
 def _watch(layer: Layer, position: str) -> None:
-    forward, infer = layer.forward, layer.infer
+    forward = layer.forward
 
     def check(y: Any) -> None:
         for output in y if isinstance(y, tuple) else (y,):
@@ -92,12 +93,7 @@ def _watch(layer: Layer, position: str) -> None:
         check(y)
         return y, backprop
 
-    def checked_infer(x: Array) -> Array:
-        y = infer(x)
-        check(y)
-        return y
-
-    vars(layer).update(forward=checked_forward, infer=checked_infer)
+    vars(layer).update(forward=checked_forward)
 
 
 class _PlacedError(NonFiniteError):
