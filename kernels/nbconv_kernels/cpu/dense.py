@@ -10,7 +10,8 @@ import numpy as np
 
 from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply, multiply_range, tiles
 from nbconv_kernels.cpu.conv.packing import pack, pack_range, panel_width, places_by_tap, places_in_order
-from nbconv_kernels.cpu.conv.weight_gradient import Reduction, reduce
+from nbconv_kernels.cpu.conv.reduction_tables import Reduction
+from nbconv_kernels.cpu.conv.weight_gradient import reduce
 from nbconv_kernels.cpu.epilogue import PLAIN
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.matvec import VECTORS_AT_ONCE, matvec

@@ -72,6 +72,24 @@ def copy_vectors(typing_context: Any, source: Any, source_at: Any, out: Any, out
 
 
 @intrinsic
+def gather_panel(typing_context: Any, rows: Any, at: Any, column: Any, out: Any, out_at: Any) -> Any:
+    """Copy a panel's vectors from ``column`` on of the row whose address is ``rows[at]``."""
+    i = types.intp
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        rows, at, column, out, out_at = values
+        emit = Emitter(builder, signature.args[3].dtype)
+        table = context.make_array(signature.args[0])(context, builder, rows).data
+        origin = builder.gep(emit.pointer(builder.load(builder.gep(table, [at]))), [column])
+        target = emit.pointer(address_of(context, builder, signature.args[3], out, out_at))
+        for vector in range(SIMD.vectors):
+            emit.store(emit.load(origin, vector * emit.lanes), target, vector * emit.lanes)
+        return context.get_dummy_value()
+
+    return types.void(rows, i, i, out, i), codegen
+
+
+@intrinsic
 def transpose_square(
     typing_context: Any,
     source: Any,

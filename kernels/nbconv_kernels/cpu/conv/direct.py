@@ -16,8 +16,9 @@ import numpy as np
 from nbconv_kernels.cpu.conv import narrow
 from nbconv_kernels.cpu.conv.implicit_gemm import Product, multiply
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
+from nbconv_kernels.cpu.conv.reduction_tables import Reduction
 from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
-from nbconv_kernels.cpu.conv.weight_gradient import Reduction, reduce
+from nbconv_kernels.cpu.conv.weight_gradient import reduce
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, aligned_empty, empty, scratch
 from nbconv_kernels.geometry import Conv2dGeometry
