@@ -15,9 +15,11 @@ from nbconv import serialization, transfer
 from nbconv.errors import LayerError, PlacedError
 from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
+from nbconv.layers.activation import ReLU
 from nbconv.layers.base import Layer, SpanFunction, SpanTrace, Traced
 from nbconv.layers.dropout import Dropout
 from nbconv.layers.nested import CALLED_TWICE, Container, Infer, connect, infer_checked, infer_plain, join
+from nbconv.layers.norm import BatchNorm2d
 from nbconv.layers.receptive import Span
 from nbconv.typing import Array, Backprop, Shape
 
@@ -36,8 +38,8 @@ class Sequential(Container):
         dtype: float32, or float64 for checks; all layers change to it.
 
     Attributes:
-        fuses: whether evaluation computes layers together where it can, as a convolution with the
-            normalisation and the activation behind it.
+        fuses: whether layers are computed together where they can be: in evaluation as a convolution with
+            the normalisation and the activation behind it, in training as a normalisation with a ReLU.
 
     Raises:
         BackendUnavailable: if the backend cannot run here.
@@ -85,9 +87,17 @@ class Sequential(Container):
         y = self.prepare(x)
         backprops: list[Backprop] = []
         wanted = input_grad
+        done = False
         for position, layer in enumerate(self.layers):
+            if done:
+                done = False
+                continue
             try:
-                y, backprop = layer.forward(y, training, input_grad=wanted)
+                if isinstance(layer, BatchNorm2d) and self._rectifies(position):
+                    y, backprop = layer.forward_rectified(y, training, wanted)
+                    done = True
+                else:
+                    y, backprop = layer.forward(y, training, input_grad=wanted)
             except PlacedError as error:
                 error.add_position(str(position))
                 raise
@@ -95,6 +105,11 @@ class Sequential(Container):
             if wanted:
                 backprops.append(backprop)
         return y, _Backward(self, backprops, y.shape, input_grad)
+
+    def _rectifies(self, position: int) -> bool:
+        """Whether a ReLU follows a batch normalisation, neither of them a layer of the user's own."""
+        pair = self.layers[position : position + 2]
+        return self.fuses and [type(layer) for layer in pair] == [BatchNorm2d, ReLU]
 
     def evaluate(self, x: Array, infer: Infer) -> Array:
         """The output in evaluation mode, of an array that :meth:`prepare` has seen."""

@@ -80,17 +80,31 @@ class BatchNorm2d(Layer):
         return y
 
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
+        return self._forward(x, training, input_grad, None)
+
+    def forward_rectified(self, x: Array, training: bool, input_grad: bool) -> tuple[Array, Backprop]:
+        """This layer and a ReLU behind it, in the same sweeps over memory."""
+        return self._forward(x, training, input_grad, "relu")
+
+    def _forward(
+        self, x: Array, training: bool, input_grad: bool, activation: str | None
+    ) -> tuple[Array, Backprop]:
         self.check(x)
         ops, eps, weight, bias = self.ops, self.eps, self.weight, self.bias
         training = training and not self.frozen
         mean, var = self._statistics(x, training)
         scale, shift = self._scale_and_shift()
-        y: Array = ops.batch_norm2d(x, mean, var, scale, shift, eps)
+        y: Array = ops.batch_norm2d(x, mean, var, scale, shift, eps, activation)
         from_batch = training or not self.track_running_stats
-        backward = ops.batch_norm2d_backward if from_batch else ops.batch_norm2d_inference_backward
+        output = None if from_batch or activation is None else y
 
         def backprop(dy: Array) -> Array | None:
-            dx, dweight, dbias = backward(dy, x, mean, var, scale, eps)
+            if from_batch:
+                dx, *gradients = ops.batch_norm2d_backward(dy, x, mean, var, scale, eps, shift, activation)
+            else:
+                dy = dy if output is None else ops.relu_backward(dy, output)
+                dx, *gradients = ops.batch_norm2d_inference_backward(dy, x, mean, var, scale, eps)
+            dweight, dbias = gradients
             if weight is not None and weight.requires_grad:
                 weight.accumulate(dweight)
             if bias is not None and bias.requires_grad:

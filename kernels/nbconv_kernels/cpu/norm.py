@@ -17,10 +17,13 @@ Sums are taken in float64, those of squares from deviations from the first pixel
 float32 even where the mean is large.
 
 Limit: memory bandwidth: statistics read x once, normalising reads and writes once, the gradients read x and
-dy twice and write dx once.
+dy twice and write dx once. A ReLU behind is done on the way, and its gradient decided from x again, which
+saves its own reading and writing in both directions.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +31,20 @@ from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.simd import SIMD
 from nbconv_kernels.cpu.tasks import Rows, empty_as, row_of, rows_of, task_count
-from nbconv_kernels.cpu.vector import lanes, load, load_double, minus, plus, store, times
+from nbconv_kernels.cpu.vector import (
+    beats,
+    choose,
+    fill,
+    lanes,
+    larger,
+    load,
+    load_double,
+    minus,
+    plus,
+    store,
+    times,
+)
+from nbconv_kernels.normalization import check_activation
 
 __all__ = [
     "batch_norm2d",
@@ -43,8 +59,9 @@ _quiet = np.errstate(all="ignore")  # as in kernels, infinity and NaN propagate 
 
 
 @kernel
-def _sums_task(task, n_tasks, dy, x, rows, channels, pitch, centre, sums, of_deviations):
+def _sums_task(task, n_tasks, dy, x, rows, channels, pitch, vectors, sums, of_deviations, rectified):
     """Sums of v and of v * (x - centre) for v = dy or, ``of_deviations``, v = x - centre."""
+    centre, sign, threshold = vectors[0], vectors[1], vectors[2]
     width = centre.size
     step = lanes(sums)
     stop = rows * (task + 1) // n_tasks
@@ -56,30 +73,37 @@ def _sums_task(task, n_tasks, dy, x, rows, channels, pitch, centre, sums, of_dev
             rest = last - i
             # What does not exist is zero in both, so the sums need no mask: a load after a masked store has
             # to wait until that has reached the cache.
-            deviation = minus(load_double(x, there + i, rest), load(centre, i, rest))
+            place = load_double(x, there + i, rest)
+            deviation = minus(place, load(centre, i, rest))
             value = deviation if of_deviations else load_double(dy, base + i, rest)
+            if rectified:
+                passes = beats(times(place, load(sign, i, rest)), load(threshold, i, rest))
+                value = choose(passes, value, fill(value, 0.0))
             store(sums, plain + i, plus(load(sums, plain + i, step), value), step)
             product = times(value, deviation)
             store(sums, weighted + i, plus(load(sums, weighted + i, step), product), step)
 
 
 @kernel
-def _sums(n_tasks, dy, x, rows, channels, pitch, centre, sums, of_deviations, n_threads):
-    arguments = (n_tasks, dy, x, rows, channels, pitch, centre, sums, of_deviations)
+def _sums(n_tasks, dy, x, rows, channels, pitch, vectors, sums, of_deviations, rectified, n_threads):
+    arguments = (n_tasks, dy, x, rows, channels, pitch, vectors, sums, of_deviations, rectified)
     parallel_for(_sums_task, n_tasks, n_threads, arguments)
 
 
-def _channel_sums(dy: Array | None, x: Rows, centre: Array) -> Array:
+def _channel_sums(
+    dy: Array | None, x: Rows, centre: Array, passing: tuple[Array, Array] | None = None
+) -> Array:
     """For each channel of the rows ``dy`` and ``x``: sums of v and of v * (x - centre), (2, C) float64.
 
-    v is ``dy``, or x - centre where that is None.
+    v is ``dy``, where x is ``passing``; or x - centre where dy is None.
     """
     n_tasks, channels = task_count(x.count * x.channels), x.channels
-    centre = _striped(x, np.float64, centre)[0]
-    step = SIMD.lanes(8)
-    sums = np.zeros((n_tasks, 2, -(-centre.size // step) * step))
-    _sums(n_tasks, x.row if dy is None else dy, *x, centre, sums.reshape(-1), dy is None, num_threads())
-    return sums[:, :, : centre.size].reshape(n_tasks, 2, -1, channels).sum(axis=(0, 2))
+    vectors = _striped(x, np.float64, centre, *(passing or (centre, centre)))
+    step, width = SIMD.lanes(8), vectors.shape[1]
+    sums = np.zeros((n_tasks, 2, -(-width // step) * step))
+    rows, of_deviations, rectified = x.row if dy is None else dy, dy is None, passing is not None
+    _sums(n_tasks, rows, *x, vectors, sums.reshape(-1), of_deviations, rectified, num_threads())
+    return sums[:, :, :width].reshape(n_tasks, 2, -1, channels).sum(axis=(0, 2))
 
 
 @_quiet
@@ -105,7 +129,7 @@ def batch_norm2d_statistics(x: Array) -> tuple[Array, Array]:
 
 
 @kernel
-def _normalise_task(task, n_tasks, x, rows, channels, pitch, centre, scale, shift, y):
+def _normalise_task(task, n_tasks, x, rows, channels, pitch, centre, scale, shift, y, rectified):
     width = centre.size
     stop = rows * (task + 1) // n_tasks
     for row in range(rows * task // n_tasks, stop, width // channels):
@@ -113,12 +137,15 @@ def _normalise_task(task, n_tasks, x, rows, channels, pitch, centre, scale, shif
         for i in range(0, last, lanes(x)):
             rest = last - i
             value = times(minus(load(x, there + i, rest), load(centre, i, rest)), load(scale, i, rest))
-            store(y, base + i, plus(value, load(shift, i, rest)), rest)
+            value = plus(value, load(shift, i, rest))
+            if rectified:
+                value = larger(fill(value, x.dtype.type(0)), value)
+            store(y, base + i, value, rest)
 
 
 @kernel
-def _normalise(n_tasks, x, rows, channels, pitch, centre, scale, shift, y, n_threads):
-    arguments = (n_tasks, x, rows, channels, pitch, centre, scale, shift, y)
+def _normalise(n_tasks, x, rows, channels, pitch, centre, scale, shift, y, rectified, n_threads):
+    arguments = (n_tasks, x, rows, channels, pitch, centre, scale, shift, y, rectified)
     parallel_for(_normalise_task, n_tasks, n_threads, arguments)
 
 
@@ -130,47 +157,66 @@ def batch_norm2d(
     weight: Array | None = None,
     bias: Array | None = None,
     eps: float = 1e-5,
+    activation: str | None = None,
 ) -> Array:
     """Normalise (N, C, H, W) by mean and variance (C,), then scale by weight and shift by bias (C,).
+
+    The ``activation``, None or "relu", comes last, in the same sweep.
 
     Raises:
         TypeError: for dtypes other than float32 or float64, or mixed ones.
         ValueError: for shapes that do not go together.
     """
     dtype = check_float("batch_norm2d", x, mean, var, weight, bias)
+    rectified = check_activation("batch_norm2d", activation)
     channels = _channels("batch_norm2d", x, mean=mean, var=var, weight=weight, bias=bias)
     y = empty_as(x)
     shift = np.zeros(channels) if bias is None else bias
     rows = rows_of(x)
     vectors = _striped(rows, dtype, mean, _scale(var, weight, eps), shift)
-    _normalise(task_count(x.size), *rows, *vectors, row_of(y), num_threads())
+    _normalise(task_count(x.size), *rows, *vectors, row_of(y), rectified, num_threads())
     return y
 
 
 @kernel
-def _gradient_task(task, n_tasks, dy, x, rows, channels, pitch, centre, scale, offset, slope, dx):
+def _gradient_task(task, n_tasks, dy, x, rows, channels, pitch, vectors, dx, rectified):
+    centre, scale, offset, slope = vectors[0], vectors[1], vectors[2], vectors[3]
+    sign, threshold = vectors[4], vectors[5]
     width = centre.size
     stop = rows * (task + 1) // n_tasks
     for row in range(rows * task // n_tasks, stop, width // channels):
         base, there, last = row * channels, row * pitch, min(width, (stop - row) * channels)
         for i in range(0, last, lanes(x)):
             rest = last - i
-            deviation = times(minus(load(x, there + i, rest), load(centre, i, rest)), load(slope, i, rest))
-            gradient = minus(minus(load(dy, base + i, rest), load(offset, i, rest)), deviation)
+            place, gradient = load(x, there + i, rest), load(dy, base + i, rest)
+            if rectified:
+                passes = beats(times(place, load(sign, i, rest)), load(threshold, i, rest))
+                gradient = choose(passes, gradient, fill(gradient, x.dtype.type(0)))
+            deviation = times(minus(place, load(centre, i, rest)), load(slope, i, rest))
+            gradient = minus(minus(gradient, load(offset, i, rest)), deviation)
             store(dx, base + i, times(gradient, load(scale, i, rest)), rest)
 
 
 @kernel
-def _gradient(n_tasks, dy, x, rows, channels, pitch, centre, scale, offset, slope, dx, n_threads):
-    arguments = (n_tasks, dy, x, rows, channels, pitch, centre, scale, offset, slope, dx)
+def _gradient(n_tasks, dy, x, rows, channels, pitch, vectors, dx, rectified, n_threads):
+    arguments = (n_tasks, dy, x, rows, channels, pitch, vectors, dx, rectified)
     parallel_for(_gradient_task, n_tasks, n_threads, arguments)
 
 
 @_quiet
 def batch_norm2d_backward(
-    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None = None, eps: float = 1e-5
+    dy: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None = None,
+    eps: float = 1e-5,
+    bias: Array | None = None,
+    activation: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """The gradients of ``batch_norm2d`` where mean and var were those of ``x`` itself.
+
+    Where an ``activation`` followed, its share is found from ``x`` again: for that the ``bias`` is needed.
 
     Returns:
         (dx of the shape of ``x``, dweight (C,), dbias (C,)).
@@ -180,17 +226,34 @@ def batch_norm2d_backward(
         ValueError: for shapes that do not go together.
     """
     op = "batch_norm2d_backward"
-    dtype = check_float(op, dy, x, mean, var, weight)
-    _check_gradient(op, dy, x, mean, var, weight)
+    dtype = check_float(op, dy, x, mean, var, weight, bias)
+    _check_gradient(op, dy, x, mean, var, weight, bias)
     row, rows = row_of(dy), rows_of(x)
     count = np.float64(rows.count)
-    total, weighted = _channel_sums(row, rows, mean)
+    rectified = check_activation(op, activation)
+    scale = _scale(var, weight, eps)
+    passing = _passing(dtype, mean, scale, bias) if rectified else None
+    total, weighted = _channel_sums(row, rows, mean, passing)
     deviation = 1 / (var.astype(np.float64) + eps)
-    vectors = (mean, _scale(var, weight, eps), total / count, weighted * deviation / count)
+    vectors = (mean, scale, total / count, weighted * deviation / count, *(passing or (mean, mean)))
     dx = empty_as(x)
-    stripes = _striped(rows, dtype, *vectors)
-    _gradient(task_count(x.size), row, *rows, *stripes, row_of(dx), num_threads())
+    _gradient(
+        task_count(x.size), row, *rows, _striped(rows, dtype, *vectors), row_of(dx), rectified, num_threads()
+    )
     return dx, (weighted * np.sqrt(deviation)).astype(dtype), total.astype(dtype)
+
+
+def _passing(dtype: np.dtype[Any], mean: Array, scale: Array, bias: Array | None) -> tuple[Array, Array]:
+    """Each channel's (sign, threshold): a ReLU behind the normalisation passes x if sign * x > threshold.
+
+    (x - mean) * scale + bias > 0 solved for x, so that both sweeps of the gradient need but one comparison.
+    """
+    shift = np.zeros(len(mean)) if bias is None else bias.astype(np.float64)
+    sign = np.where(scale < 0, -1.0, 1.0)
+    threshold = sign * mean - shift / np.abs(scale)
+    constant = scale == 0
+    threshold[constant] = np.where(shift[constant] > 0, -np.inf, np.inf)
+    return sign, threshold.astype(dtype)
 
 
 @_quiet
@@ -213,7 +276,7 @@ def batch_norm2d_inference_backward(
     total, weighted = _channel_sums(row_of(dy), rows_of(x), mean)
     scale = _scale(var, weight, eps)
     vectors = _striped(rows, dtype, zero, scale, zero)
-    _normalise(task_count(x.size), *rows, *vectors, row_of(dx), num_threads())
+    _normalise(task_count(x.size), *rows, *vectors, row_of(dx), False, num_threads())
     return dx, (weighted * _scale(var, None, eps)).astype(dtype), total.astype(dtype)
 
 
@@ -232,8 +295,16 @@ def _striped(x: Rows, dtype: np.typing.DTypeLike, *vectors: Array) -> Array:
     return stripes.reshape(len(vectors), -1)
 
 
-def _check_gradient(op: str, dy: Array, x: Array, mean: Array, var: Array, weight: Array | None) -> int:
-    channels = _channels(op, x, mean=mean, var=var, weight=weight)
+def _check_gradient(
+    op: str,
+    dy: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None,
+    bias: Array | None = None,
+) -> int:
+    channels = _channels(op, x, mean=mean, var=var, weight=weight, bias=bias)
     if dy.shape != x.shape:
         raise ValueError(f"{op}: expected dy of the shape of x, {x.shape}, got {dy.shape}")
     return channels

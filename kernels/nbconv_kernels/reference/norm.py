@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbconv_kernels.normalization import check_activation
 from nbconv_kernels.reference.memory import Array, check_float, check_rank, check_shape, laid_out, quiet
 
 
@@ -43,8 +44,11 @@ def batch_norm2d(
     weight: Array | None = None,
     bias: Array | None = None,
     eps: float = 1e-5,
+    activation: str | None = None,
 ) -> Array:
     """Normalise x (N, C, H, W) by the given mean and var (C,), then scale by weight and shift by bias (C,).
+
+    The ``activation``, None or "relu", comes last.
 
     Returns:
         y of x's shape, channels-last.
@@ -60,14 +64,25 @@ def batch_norm2d(
         y = y * weight[:, None, None]
     if bias is not None:
         y = y + bias[:, None, None]
+    if check_activation("batch_norm2d", activation):
+        y = np.where(y <= 0, 0, y)
     return laid_out(y)
 
 
 @quiet
 def batch_norm2d_backward(
-    dy: Array, x: Array, mean: Array, var: Array, weight: Array | None = None, eps: float = 1e-5
+    dy: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None = None,
+    eps: float = 1e-5,
+    bias: Array | None = None,
+    activation: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """The gradients of ``batch_norm2d`` where mean and var were those of x itself.
+
+    Where an ``activation`` followed, its share is found from x again: for that the ``bias`` is needed.
 
     Returns:
         (dx of x's shape, channels-last; dweight (C,); dbias (C,)).
@@ -76,9 +91,11 @@ def batch_norm2d_backward(
         ValueError: if the shapes do not fit.
         TypeError: if the arrays are not all float32 or all float64.
     """
-    check_float("batch_norm2d_backward", dy, x, mean, var, weight)
-    _check_channels("batch_norm2d_backward", x, mean=mean, var=var, weight=weight)
+    check_float("batch_norm2d_backward", dy, x, mean, var, weight, bias)
+    _check_channels("batch_norm2d_backward", x, mean=mean, var=var, weight=weight, bias=bias)
     check_shape("batch_norm2d_backward", "dy", dy, x.shape)
+    if check_activation("batch_norm2d_backward", activation):
+        dy = np.where(batch_norm2d(x, mean, var, weight, bias, eps) <= 0, 0, dy)
     normalised = _normalised(x, mean, var, eps)
     dweight, dbias = (dy * normalised).sum(axis=(0, 2, 3)), dy.sum(axis=(0, 2, 3))
     n, _, h, w = x.shape
