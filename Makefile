@@ -1,5 +1,5 @@
 # make demo   train LeNet-5 on the embedded digits
-# make test   the whole test suite
+# make test   the whole test suite; make longtest  the runs that train for minutes besides
 # make lint   ruff and mypy
 # make bench  nbconv beside other engines; make track  every kernel beside its stored baseline
 
@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: demo test quicktest lint format bench track clean
+.PHONY: demo test longtest quicktest lint format bench track clean
 
 demo: $(VENV)/plot.stamp
 	$(BIN)/nbconv train --data digits --model lenet5 --output lenet.safetensors --plot lenet-curves.png
@@ -16,8 +16,11 @@ demo: $(VENV)/plot.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
 
+longtest: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m long
+
 quicktest: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -x -m "not slow"
+	$(BIN)/python -m pytest -x -m "not slow and not long"
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -84,8 +84,8 @@ def test_examples_run(example):
     module.main(*([["--quick"]] if "--quick" in example.read_text() else []))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_keep_their_promise(example, tmp_path):
     python(example, cwd=tmp_path)

@@ -75,7 +75,7 @@ def test_three_epochs_learn_most_of_it(capsys):
     assert accuracy(capsys, "--epochs", "3", "--lr", "0.02") > 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_recipe_reaches_its_accuracy(capsys):
     reached = [accuracy(capsys, "--seed", str(seed)) for seed in range(5)]
