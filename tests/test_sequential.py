@@ -341,3 +341,21 @@ def test_summary_is_a_table():
     assert " ".join(lines[4].split()) == "1 ReLU 64 x 32 x 32 0 0 256.0 KiB 0.0"
     assert lines[-1].split() == ["total", "1,792", "1,769,472", "512.0", "KiB"]
     assert len({len(line) for line in lines[1:]}) == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", ["batch", "frozen", "evaluation"])
+def test_a_normalisation_and_its_relu_train_together_as_apart(backend, case):
+    results = []
+    for fuses in (True, False):
+        model = small(backend, dtype=np.float64)
+        model.fuses = fuses
+        model[1].running_mean, model[1].running_var = np.array([0.1, -0.2, 0.3]), np.array([0.5, 2.0, 1.5])
+        if case == "frozen":
+            model.freeze(slice(1, 2))
+        y, backprop = model.forward(images().astype(np.float64), case != "evaluation")
+        dx = backprop(np.arange(y.size, dtype=np.float64).reshape(y.shape))
+        gradients = [p.grad for p in model.parameters() if p.requires_grad]
+        results.append([y, dx, model[1].running_mean, *gradients])
+    for together, apart in zip(*results, strict=True):
+        np.testing.assert_allclose(together, apart, rtol=1e-11, atol=1e-12)
