@@ -129,7 +129,13 @@ class Sequential(Container):
         Raises:
             LayerError: naming the layer whose input does not fit.
         """
-        return self.plan().run(x) if self.fuses else infer_plain(self, x)
+        return self.plan().run(x) if self.fuses and self.runs_in_order else infer_plain(self, x)
+
+    @property
+    def runs_in_order(self) -> bool:
+        """Whether evaluation is one layer after another, which a class of one's own may change."""
+        kind = type(self)
+        return kind.infer is Sequential.infer and kind.evaluate is Sequential.evaluate
 
     def plan(self) -> Plan:
         """How the model computes in evaluation mode; compiled when first asked for, and after changes."""

@@ -202,7 +202,8 @@ def test_who_holds_an_array_may_write_to_it_at_any_time():
 
 
 def test_weights_are_prepared_once():
-    model, x = batch_normed(), images(2, 5, 6, 6)
+    model = nb.Sequential(conv(128, 256), nb.BatchNorm2d(256), nb.ReLU())  # too large for one call
+    x = images(2, 128, 6, 6)
     model(x)
     first = [step.weights.get() for step in model.plan().steps]
     model(x)
@@ -214,7 +215,7 @@ def test_weights_are_prepared_once():
 
 
 def test_the_precision_counts():
-    model, x = nb.Sequential(conv(32, 32), seed=0), images(2, 32, 24, 24)
+    model, x = nb.Sequential(conv(128, 256), seed=0), images(2, 128, 24, 24)  # too large for one call
     fast = model(x)
     nb.set_precision("highest")
     try:
@@ -334,10 +335,19 @@ def test_a_small_network_sees_changes_in_place(layer):
     for _ in range(2):
         held *= 2
         np.testing.assert_allclose(model(x), plainly(model, x), rtol=1e-4, atol=1e-5)
-    assert model.plan()._small.run(x) is None  # as long as somebody holds an array
+    small = model.plan()._small
+    assert not small._chains[1, 32, 32].source.is_current  # made anew as long as somebody holds an array
     del held
     np.testing.assert_allclose(model(x), plainly(model, x), rtol=1e-4, atol=1e-5)
-    assert model.plan()._small.run(x) is not None
+    assert small._chains[1, 32, 32].source.is_current
+
+
+def test_who_holds_the_weights_of_a_small_network_leaves_its_bits():
+    model, x = nb.models.lenet5(seed=0), images(5, 1, 32, 32)
+    alone = model(x)
+    held = model[0].weight.data
+    np.testing.assert_array_equal(model(x), alone)
+    assert held is model[0].weight.data
 
 
 def test_what_is_no_small_network():

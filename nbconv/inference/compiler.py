@@ -78,7 +78,7 @@ class _Compiler:
 
     def _flat(self, layer: Layer, position: str) -> list[Member]:
         """The layers of a Sequential, and of those inside, in a row."""
-        if type(layer) is not self._sequential or not self._is_here(layer):
+        if not isinstance(layer, self._sequential) or not layer.runs_in_order or not self._is_here(layer):
             return [(position, layer)]
         self._watch(layer)
         self.lists.append((layer.layers, list(layer.layers)))

@@ -27,7 +27,10 @@ _SIZES_REMEMBERED = 16
 
 
 class _Made(NamedTuple):
-    """A chain, what it was made from, and the shape of an output in memory; no chain where none can be."""
+    """A chain, what it was made from, and the shape of an output in memory; no chain where none can be.
+
+    No source: somebody held the weights.
+    """
 
     source: Snapshot | None
     chain: Any
@@ -54,11 +57,10 @@ class SmallNetwork:
         found = self._chains.get(size)
         if found is None or not (found.source is None or found.source.is_current):
             found = self._make(size)
-            if found is None:
-                return None
-            if len(self._chains) >= _SIZES_REMEMBERED:
-                self._chains.clear()
-            self._chains[size] = found
+            if found.chain is None or found.source is not None:
+                if len(self._chains) >= _SIZES_REMEMBERED:
+                    self._chains.clear()
+                self._chains[size] = found
         if found.chain is None or x.dtype != self._steps[0].members[0][1].dtype:
             return None
         output = found.output
@@ -67,8 +69,12 @@ class SmallNetwork:
         found.chain.run(flat, y.reshape(-1))
         return y.transpose(0, 3, 1, 2) if len(output) == 3 else y
 
-    def _make(self, size: Shape) -> _Made | None:
-        """The chain, or that there is none; None while somebody could change the weights at any time."""
+    def _make(self, size: Shape) -> _Made:
+        """The chain, or that there is none; without a source while somebody could change the weights.
+
+        Such a chain serves one call. Layers one by one would do as well, but add up in another order, and the
+        last bits of a result must not depend on who else holds the weights at the moment.
+        """
         nothing = _Made(None, None, ())
         try:
             shapes = self._shapes((1, *size))
@@ -82,8 +88,6 @@ class SmallNetwork:
             return nothing
         norms = [s.weights.norm for s in self._steps if isinstance(s, ConvStep) and s.weights.norm]
         source = Snapshot.of(parameters, norms)
-        if source is None:
-            return None
         chain = self._room.Chain(math.prod(size), layers[0].dtype)
         image: Shape = ()  # (C, H, W) of what is flat in memory as (H, W, C)
         index = 0

@@ -236,8 +236,8 @@ class Chain:
         constants = aligned_empty(self._length, self._dtype)
         np.concatenate(self._pieces, out=constants)
         taps = np.array(self._taps, np.int64).reshape(-1, 2)
+        # The pieces stay: another thread may be about to do the same.
         self._ready = np.array(self._rows, np.int64), taps, constants, np.array(self._bounds)
-        self._pieces = []
 
 
 def fits(weights: int, activations: int, itemsize: int) -> bool:
