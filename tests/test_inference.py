@@ -339,6 +339,7 @@ def test_a_small_network_sees_changes_in_place(layer):
     assert not small._chains[1, 32, 32].source.is_current  # made anew as long as somebody holds an array
     del held
     np.testing.assert_allclose(model(x), plainly(model, x), rtol=1e-4, atol=1e-5)
+    model(x)
     assert small._chains[1, 32, 32].source.is_current
 
 
