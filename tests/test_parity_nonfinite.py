@@ -68,3 +68,22 @@ def test_a_large_mean_keeps_its_variance(backend):
     exact_mean, exact_var = reference.batch_norm2d_statistics(x.astype(np.float64))
     np.testing.assert_allclose(ops.to_numpy(mean), exact_mean, rtol=1e-7)
     np.testing.assert_allclose(ops.to_numpy(var), exact_var, rtol=3e-7)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_relu_behind_statistics_that_are_no_numbers_passes_the_gradient(backend, dtype):
+    """As PyTorch's does: only what is known to be at most zero is held back."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=(2, 2, 4, 5, 4)).astype(dtype)
+    x[0, 0, 1, 2], x[1, 2, 0, 0] = np.nan, -np.inf
+    weight, bias = np.array([1, -1, 2, 0.5]).astype(dtype), np.array([0.1, 0.2, -0.3, 0]).astype(dtype)
+    mean, var = reference.batch_norm2d_statistics(x[:, :4])
+    exact = [array.astype(np.float64) for array in (dy, x, mean, var, weight)]
+    expected = reference.batch_norm2d_backward(*exact, bias=bias.astype(np.float64), activation="relu")
+    ops = backends.get(backend)
+    actual = ops.batch_norm2d_backward(
+        *map(ops.asarray, (dy, x, mean, var, weight)), bias=ops.asarray(bias), activation="relu"
+    )
+    assert np.isfinite(expected[2]).all()
+    assert_close(converted(actual, ops.to_numpy), expected, dtype, 40)

@@ -77,8 +77,10 @@ def _sums_task(task, n_tasks, dy, x, rows, channels, pitch, vectors, sums, of_de
             deviation = minus(place, load(centre, i, rest))
             value = deviation if of_deviations else load_double(dy, base + i, rest)
             if rectified:
-                passes = beats(times(place, load(sign, i, rest)), load(threshold, i, rest))
-                value = choose(passes, value, fill(value, 0.0))
+                # A difference, as one that is not a number passes, be it by x or by the threshold.
+                excess = minus(times(place, load(sign, i, rest)), load(threshold, i, rest))
+                zero = fill(value, 0.0)
+                value = choose(beats(excess, zero), value, zero)
             store(sums, plain + i, plus(load(sums, plain + i, step), value), step)
             product = times(value, deviation)
             store(sums, weighted + i, plus(load(sums, weighted + i, step), product), step)
@@ -190,8 +192,9 @@ def _gradient_task(task, n_tasks, dy, x, rows, channels, pitch, vectors, dx, rec
             rest = last - i
             place, gradient = load(x, there + i, rest), load(dy, base + i, rest)
             if rectified:
-                passes = beats(times(place, load(sign, i, rest)), load(threshold, i, rest))
-                gradient = choose(passes, gradient, fill(gradient, x.dtype.type(0)))
+                excess = minus(times(place, load(sign, i, rest)), load(threshold, i, rest))
+                zero = fill(gradient, x.dtype.type(0))
+                gradient = choose(beats(excess, zero), gradient, zero)
             deviation = times(minus(place, load(centre, i, rest)), load(slope, i, rest))
             gradient = minus(minus(gradient, load(offset, i, rest)), deviation)
             store(dx, base + i, times(gradient, load(scale, i, rest)), rest)
