@@ -1,8 +1,8 @@
 """Compiled kernels on disk, such that a stale one can never run.
 
 Numba's own cache watches the file a function stands in, not the files it imports, and keeps an index that two
-processes can overwrite for each other. Here the directory is named by a digest of every source file of the
-package and of the compilers' versions, so any edit starts an empty one, and each signature has its own file,
+processes can overwrite for each other. Here the directory is named by a digest of every source file that
+CPU kernels are made from and of the compilers' versions, so any edit starts an empty one, and each signature has its own file,
 written under another name and renamed.
 
 The place is ``$NBCONV_CACHE_DIR``, or ``nbconv`` in the user's cache directory. Where it cannot be written,
@@ -43,7 +43,7 @@ def source_digest() -> str:
     digest = hashlib.sha256()
     for version in (platform.python_version(), numba.__version__, llvmlite.__version__, SIMD.name):
         digest.update(version.encode() + b"\0")
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted([*root.glob("*.py"), *root.joinpath("cpu").rglob("*.py")]):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:20]
 

@@ -1,0 +1,1 @@
+"""The CUDA backend: the ops of ``reference`` as kernels that Numba compiles for NVIDIA GPUs."""

@@ -1,0 +1,82 @@
+"""Arrays of the CUDA backend: CuPy's on a GPU, NumPy's in the emulator; 4-D ones are channels-last."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+LIMIT = 1 << 31
+"""Elements an array must stay below: kernels count them in 32 bits."""
+
+
+def namespace(x: Array) -> ModuleType:
+    """NumPy or CuPy, whichever ``x`` is an array of."""
+    if isinstance(x, np.ndarray):
+        return np
+    import cupy
+
+    module: ModuleType = cupy
+    return module
+
+
+def is_array(x: object) -> bool:
+    """Whether ``x`` is an array this backend computes with."""
+    return isinstance(x, np.ndarray) or type(x).__module__.startswith("cupy")
+
+
+def check_float(op: str, *arrays: Array | None) -> np.dtype[Any]:
+    """float32, the dtype this backend computes in.
+
+    Raises:
+        TypeError: for any other dtype, or for what is no array.
+        ValueError: for an array of 2^31 elements or more.
+    """
+    given = [array for array in arrays if array is not None]
+    if not given:
+        raise TypeError(f"{op}: expected at least one array")
+    for array in given:
+        if not is_array(array):
+            raise TypeError(f"{op}: expected arrays, got {type(array).__name__}")
+        if array.dtype != np.float32:
+            raise TypeError(f"{op}: expected float32, the dtype of the CUDA backend, got {array.dtype}")
+        if array.size >= LIMIT:
+            raise ValueError(f"{op}: expected fewer than 2^31 elements, got shape {array.shape}")
+    return np.dtype(np.float32)
+
+
+def check_same_shape(op: str, **arrays: Array) -> None:
+    """Raise ValueError unless the named arrays have one shape."""
+    if len({array.shape for array in arrays.values()}) > 1:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{op}: expected arrays of one shape, got {shapes}")
+
+
+def empty(like: Array, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+    """An uninitialised C-contiguous array where ``like`` is."""
+    return namespace(like).empty(shape, dtype)
+
+
+def empty_nchw(like: Array, n: int, c: int, h: int, w: int, dtype: Any = np.float32) -> Array:
+    """An uninitialised (N, C, H, W) view of channels-last memory where ``like`` is."""
+    return empty(like, (n, h, w, c), dtype).transpose(0, 3, 1, 2)
+
+
+def empty_as(x: Array) -> Array:
+    """An uninitialised array of the shape and dtype of ``x``, in the layout of results."""
+    return empty_nchw(x, *x.shape, x.dtype) if x.ndim == 4 else empty(x, x.shape, x.dtype)
+
+
+def is_whole(x: Array) -> bool:
+    """Whether the elements of ``x`` lie in memory one after another, in the layout of results."""
+    return bool((x.transpose(0, 2, 3, 1) if x.ndim == 4 else x).flags.c_contiguous)
+
+
+def whole(x: Array) -> Array:
+    """``x`` with its elements one after another in the layout of results: itself, or a copy."""
+    if x.ndim == 4:
+        return namespace(x).ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return namespace(x).ascontiguousarray(x).reshape(x.shape)
