@@ -293,15 +293,21 @@ class Sequential(Container):
 
     # Description
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], extra: Any = None) -> None:
         """Write architecture and weights to a safetensors file, which :func:`nbconv.load` reads.
 
         The file appears whole or not at all: it is written under another name first.
 
+        Args:
+            path: of the file.
+            extra: kept in the file for its reader, ``nb.serialization.read_extra``: anything JSON can hold.
+                ``nbconv predict`` takes the names of classes from it: ``{"classes": ["cat", "dog"]}``.
+
         Raises:
             OSError: if it cannot be written.
+            TypeError: for an ``extra`` that JSON cannot hold.
         """
-        serialization.save(self, path)
+        serialization.save(self, path, extra)
 
     def config(self) -> dict[str, Any]:
         """The layers; backend and seed are no part of the architecture."""

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from nbconv.errors import CheckpointError, StateDictError
+from nbconv.files import whole_file
 from nbconv.layers import state
 from nbconv.layers.base import Layer
 from nbconv.typing import Array
@@ -21,41 +20,67 @@ FORMAT_VERSION = 1
 EXTRA_PREFIX = "nbconv/"
 """Begins the names of tensors that are not the model's; no key of a state dict has a slash."""
 _METADATA_KEY = "nbconv"
+_EXTRA_KEY = "nbconv_extra"
 
 
-def save(model: Layer, path: str | os.PathLike[str]) -> None:
+def save(model: Layer, path: str | os.PathLike[str], extra: Any = None) -> None:
     """Write ``model`` to ``path``; see :meth:`nbconv.Sequential.save`."""
-    write(path, model, {}, {})
+    write(path, model, {}, {}, extra)
 
 
 def write(
-    path: str | os.PathLike[str], model: Layer, extra: Mapping[str, Array], metadata: Mapping[str, str]
+    path: str | os.PathLike[str],
+    model: Layer,
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, str],
+    extra: Any = None,
 ) -> None:
     """Write ``model``, further tensors whose names begin with EXTRA_PREFIX, and further metadata.
 
-    The file appears whole or not at all: it is written under another name first.
+    The file appears whole or not at all: it is written under another name first. What a process that was
+    killed here has left under such a name is removed.
 
     Raises:
         OSError: if it cannot be written.
+        TypeError: for an ``extra`` that JSON cannot hold.
     """
     from safetensors.numpy import save_file
 
     header = {"format_version": FORMAT_VERSION, "dtype": str(model.dtype), "architecture": encode(model)}
     texts = {"format": "np", _METADATA_KEY: json.dumps(header), **metadata}
-    target = Path(path).resolve()
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    if extra is not None:
+        texts[_EXTRA_KEY] = json.dumps(extra)
+    with whole_file(path) as temporary:
+        save_file({**state.tensors(model), **tensors}, temporary, texts)
+
+
+def read_extra(path: str | os.PathLike[str]) -> Any:
+    """What ``Sequential.save(extra=...)`` or ``Checkpoint(extra=...)`` kept in a file; None if nothing.
+
+    Raises:
+        CheckpointError: if the file is no safetensors file, or damaged.
+        OSError: if it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with open(path, "rb"):
+        pass
     try:
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        rights = os.fstat(descriptor).st_mode & 0o777
-        os.close(descriptor)
-        save_file({**state.tensors(model), **extra}, temporary, texts)
-        # safetensors lets only the owner read its files.
-        temporary.chmod(rights)
-        _flush_to_disk(temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush_to_disk(target.parent)
+        with safe_open(path, framework="numpy") as file:
+            return extra_of(file.metadata() or {})
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{os.fspath(path)} is damaged, cut short or no safetensors file: {error}"
+        ) from error
+
+
+def extra_of(metadata: Mapping[str, str]) -> Any:
+    """The same, of the metadata of a file.
+
+    Raises:
+        ValueError: if it is no JSON.
+    """
+    return json.loads(metadata[_EXTRA_KEY]) if _EXTRA_KEY in metadata else None
 
 
 def load(path: str | os.PathLike[str], backend: str = "cpu") -> Any:
@@ -177,11 +202,3 @@ def read(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], dict[str, Arr
         raise CheckpointError(
             f"{os.fspath(path)} is damaged, cut short or no safetensors file: {error}"
         ) from error
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

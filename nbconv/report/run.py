@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbconv.errors import CheckpointError
+from nbconv.files import whole_file
 from nbconv.history import History
 from nbconv.serialization import load
 
@@ -100,12 +100,8 @@ def load_run(path: str | os.PathLike[str], backend: str = "cpu") -> Run:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def save(state: TrainingState, path: str | os.PathLike[str], extra: Any = None) 
         "optimizer": {"class": type(state.optimizer).__name__, **state.optimizer.state_dict()},
         "callbacks": [[name, saved] for name, _, saved in _with_state(state.callbacks)],
     }
-    description = {"version": VERSION, "run": pack(run, tensors, _PREFIX), "extra": extra}
-    serialization.write(path, model, tensors, {_KEY: json.dumps(description)})
+    description = {"version": VERSION, "run": pack(run, tensors, _PREFIX)}
+    serialization.write(path, model, tensors, {_KEY: json.dumps(description)}, extra)
 
 
 def load(path: str | os.PathLike[str]) -> Snapshot:
@@ -94,9 +94,8 @@ def load(path: str | os.PathLike[str]) -> Snapshot:
             )
         run = unpack(description["run"], tensors)
         weights = {k: v for k, v in tensors.items() if not k.startswith(serialization.EXTRA_PREFIX)}
-        return Snapshot(
-            where, header["architecture"], header["dtype"], weights, run, description.get("extra")
-        )
+        extra = serialization.extra_of(metadata)
+        return Snapshot(where, header["architecture"], header["dtype"], weights, run, extra)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
