@@ -1,8 +1,8 @@
 """Files that appear whole or not at all.
 
-A file is written in a folder of its own beside its place, ``.NAME.RANDOM.tmp``, and moved when it is on the disk.
-The writer holds a lock on that folder, which ends with its process: so the next one to write NAME knows what a
-killed one has left, and removes it.
+A file is written in a folder of its own beside its place, ``.NAME.RANDOM.tmp``, and moved when it is on
+the disk. The writer holds a lock on that folder, which ends with its process: so the next one to write NAME
+knows what a killed one has left, and removes it.
 """
 
 from __future__ import annotations

@@ -79,9 +79,8 @@ def test_many_writers_of_one_file(tmp_path):
 def test_a_block_that_fails_leaves_nothing_and_changes_nothing(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
-    with pytest.raises(RuntimeError), whole_file(path) as temporary:
-        temporary.write_text("after")
-        raise RuntimeError
+    with pytest.raises(TypeError), whole_file(path) as temporary, temporary.open("w") as file:
+        file.writelines(["after", 3])
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["file"]
     with pytest.raises(OSError, match="nowhere"), whole_file(tmp_path / "nowhere" / "file"):
