@@ -70,13 +70,29 @@ def empty_as(x: Array) -> Array:
     return empty_nchw(x, *x.shape, x.dtype) if x.ndim == 4 else empty(x, x.shape, x.dtype)
 
 
+def address(x: Array) -> int:
+    """Where in memory the first element of ``x`` lies."""
+    return int(x.__array_interface__["data"][0] if isinstance(x, np.ndarray) else x.data.ptr)
+
+
 def is_whole(x: Array) -> bool:
-    """Whether the elements of ``x`` lie in memory one after another, in the layout of results."""
-    return bool((x.transpose(0, 2, 3, 1) if x.ndim == 4 else x).flags.c_contiguous)
+    """Whether the elements of ``x`` lie in memory one after another, in the layout of results.
+
+    They must begin at a multiple of 16 bytes as well, so that kernels may take four at a time.
+    """
+    contiguous = (x.transpose(0, 2, 3, 1) if x.ndim == 4 else x).flags.c_contiguous
+    return bool(contiguous and address(x) % 16 == 0)
 
 
 def whole(x: Array) -> Array:
     """``x`` with its elements one after another in the layout of results: itself, or a copy."""
-    if x.ndim == 4:
-        return namespace(x).ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    return namespace(x).ascontiguousarray(x).reshape(x.shape)
+    if is_whole(x):
+        return x
+    y = empty_as(x)
+    y[...] = x
+    return y
+
+
+def scalars(x: Array) -> list[float]:
+    """The numbers of an array, brought to the host: this waits until they are computed."""
+    return [float(value) for value in x.tolist()]
