@@ -39,6 +39,11 @@ class PtxError(Exception):
     pass
 
 
+def _saturated(v):
+    """Clamped to 0 .. 1; NaN becomes 0."""
+    return np.where(np.isnan(v), v.dtype.type(0), np.clip(v, 0, 1)).astype(v.dtype)
+
+
 class Kernel:
     def __init__(self, ptx, smem_dyn=0):
         src = re.sub(r"//[^\n]*", "", ptx)
@@ -552,7 +557,15 @@ class Launch:
     def i_fma(self, p, t, o, st):
         if t == "f32":
             d = np.float64
-            return self._alu(o, t, lambda a, b, c: (a.astype(d) * b + c).astype(np.float32))
+
+            def fma(a, b, c):
+                exact = a.astype(d) * b + c
+                v = exact.astype(np.float32)
+                if "rm" in p:
+                    v = np.where(v > exact, np.nextafter(v, np.float32(-np.inf)), v)
+                return _saturated(v) if "sat" in p else v
+
+            return self._alu(o, t, fma)
         return self._alu(o, t, lambda a, b, c: a * b + c)
 
     def i_div(self, p, t, o, st):
@@ -707,7 +720,8 @@ class Launch:
                 if ds is not np.float32 and ds is not np.float64:
                     ii = np.iinfo(ds)
                     v = np.clip(np.nan_to_num(v.astype(np.float64)), ii.min, ii.max)
-            put(np.asarray(v).astype(ds), m)
+            v = np.asarray(v).astype(ds)
+            put(_saturated(v) if "sat" in p and v.dtype.kind == "f" else v, m)
 
         return f
 
