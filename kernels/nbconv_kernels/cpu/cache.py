@@ -1,21 +1,16 @@
 """Compiled kernels on disk, such that a stale one can never run.
 
 Numba's own cache watches the file a function stands in, not the files it imports, and keeps an index that two
-processes can overwrite for each other. Here the directory is named by a digest of every source file that
-CPU kernels are made from and of the compilers' versions, so any edit starts an empty one, and each signature has its own file,
-written under another name and renamed.
-
-The place is ``$NBCONV_CACHE_DIR``, or ``nbconv`` in the user's cache directory. Where it cannot be written,
-kernels are compiled anew in each process.
+processes can overwrite for each other. Here the directory is named by a digest of every source file that CPU
+kernels are made from and of the compilers' versions, so any edit starts an empty one, and each signature has
+its own file, written under another name and renamed. ``disk_cache`` tells where that is.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import platform
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,53 +18,24 @@ import llvmlite
 import numba
 from numba.core import caching
 
+from nbconv_kernels import disk_cache
 from nbconv_kernels.cpu.simd import SIMD
-
-_KEPT = 4  # digests whose kernels stay on disk: a few branches of a checkout, a few versions
-
-
-def base_directory() -> Path:
-    """The directory that holds one directory of kernels for each state of the sources."""
-    chosen = os.environ.get("NBCONV_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nbconv"
 
 
 @functools.cache
 def source_digest() -> str:
     """A digest of all that decides a kernel's machine code, except the CPU (Numba keys that itself)."""
     root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
-    for version in (platform.python_version(), numba.__version__, llvmlite.__version__, SIMD.name):
-        digest.update(version.encode() + b"\0")
-    for path in sorted([*root.glob("*.py"), *root.joinpath("cpu").rglob("*.py")]):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:20]
+    return disk_cache.digest_of(
+        (platform.python_version(), numba.__version__, llvmlite.__version__, SIMD.name),
+        [*root.glob("*.py"), *root.joinpath("cpu").rglob("*.py")],
+    )
 
 
 @functools.cache
 def directory() -> Path | None:
     """The directory of this process's kernels, or None where none can be written."""
-    path = base_directory() / source_digest()
-    try:
-        new = not path.exists()
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            return None
-        if new:
-            _drop_old(path)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
-        return None
-    return path
-
-
-def _drop_old(path: Path) -> None:
-    """Remove the oldest directories of other states of the sources."""
-    others = [p for p in path.parent.iterdir() if p.is_dir() and len(p.name) == len(path.name) and p != path]
-    others.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    for stale in others[_KEPT - 1 :]:
-        shutil.rmtree(stale, ignore_errors=True)
+    return disk_cache.prepared(source_digest())
 
 
 class _Locator(caching._CacheLocator):
