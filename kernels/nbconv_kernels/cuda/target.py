@@ -6,6 +6,7 @@ compiles a device function; ``compiling_for`` answers in its place.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from unittest import mock
 import numpy as np
 
 if not hasattr(np, "row_stack"):  # numba-cuda up to 0.30 names it, NumPy 2.5 has dropped it
-    np.vstack = np.vstack
+    setattr(np, "row_stack", np.vstack)  # noqa: B010 - spelt as an assignment, linters would rename it
 
 import numba.cuda.dispatcher
 from numba import cuda, float32, int32, int64, types, uint8, uint32, uint64
@@ -44,12 +45,15 @@ __all__ = [
 f32, i32, i64, u32, u64 = float32, int32, int64, uint32, uint64
 f32s, i32s, i64s, u32s, bytes_ = (types.CPointer(kind) for kind in (float32, int32, int64, uint32, uint8))
 
-Capability = tuple[int, int]
+Capability = tuple[int, int] | tuple[int, int, str]
+"""A compute capability: (8, 0), or (9, 0, "a") with the instructions that only this one has."""
+
+_compiling = threading.RLock()
 
 
 @contextmanager
 def compiling_for(capability: Capability) -> Iterator[None]:
     """Compile for this compute capability, whatever device there is or is not."""
-    device = SimpleNamespace(compute_capability=capability)
-    with mock.patch.object(numba.cuda.dispatcher, "get_current_device", return_value=device):
+    device = SimpleNamespace(compute_capability=capability[:2])
+    with _compiling, mock.patch.object(numba.cuda.dispatcher, "get_current_device", return_value=device):
         yield
