@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Hashable
 from types import ModuleType
 from typing import Any
 
@@ -55,6 +57,12 @@ def check_same_shape(op: str, **arrays: Array) -> None:
         raise ValueError(f"{op}: expected arrays of one shape, got {shapes}")
 
 
+def check_writeable(op: str, into: Array) -> None:
+    """Raise ValueError for a read-only array, which CuPy does not know."""
+    if not getattr(into.flags, "writeable", True):
+        raise ValueError(f"{op}: expected an array that can be written to, got a read-only one")
+
+
 def empty(like: Array, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
     """An uninitialised C-contiguous array where ``like`` is."""
     return namespace(like).empty(shape, dtype)
@@ -91,6 +99,35 @@ def whole(x: Array) -> Array:
     y = empty_as(x)
     y[...] = x
     return y
+
+
+def is_range_of_channels(x: Array) -> bool:
+    """Whether (N, C, H, W) are some neighbouring channels, but not all, of channels-last memory."""
+    _, channels, height, width = x.shape
+    pitch = x.strides[3] // x.itemsize
+    strides = (height * width * pitch, 1, width * pitch, pitch)
+    return x.size > 0 and pitch > channels and x.strides == tuple(x.itemsize * stride for stride in strides)
+
+
+def upload(like: Array, values: Any, dtype: Any) -> Array:
+    """``values`` as a C-contiguous array of that dtype where ``like`` is."""
+    return namespace(like).ascontiguousarray(namespace(like).asarray(values), dtype)
+
+
+def tables(like: Array, make: Callable[..., tuple[Any, ...]], *arguments: Hashable) -> tuple[Array, ...]:
+    """The NumPy arrays that ``make(*arguments)`` gives, where ``like`` is, kept there for the next time."""
+    return _kept(None if isinstance(like, np.ndarray) else like.device.id, make, arguments)
+
+
+@functools.lru_cache(maxsize=1024)
+def _kept(device: int | None, make: Callable[..., tuple[Any, ...]], arguments: Any) -> tuple[Array, ...]:
+    arrays = make(*arguments)
+    if device is None:
+        return arrays
+    import cupy
+
+    with cupy.cuda.Device(device):
+        return tuple(map(cupy.asarray, arrays))
 
 
 def scalars(x: Array) -> list[float]:
