@@ -10,6 +10,9 @@
 
 The annotations are the types a kernel is compiled for: pointers into arrays and numbers. Nothing is compiled
 before the first launch.
+
+A module whose kernels come out of a factory when they are needed names representative ones in a tuple or list
+``VARIANTS``: they are what the tests compile for every architecture and hold to their budgets.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
+from nbconv_kernels.cuda import assembly, store
 from nbconv_kernels.cuda.target import Capability, compiling_for, cuda, types
 
 __all__ = ["KERNELS", "Kernel", "blocks", "device_function", "kernel"]
@@ -35,9 +39,15 @@ class Kernel:
     Attributes:
         name: module and function, with the constants compiled in.
         block: threads of a block.
-        capability: the oldest compute capability it is compiled for; newer devices run the same PTX.
-        argument_types: Numba types of the parameters, in order.
+        capability: the oldest compute capability it is compiled for; newer devices run the same PTX. With a
+            letter, as (9, 0, "a"), only that one runs it.
+        parameters: names of the parameters, in order.
+        argument_types: their Numba types.
+        max_registers: the budget of a thread. The assembler is not told: the tests hold the kernel to it.
+        min_blocks: how many blocks a processor must have room for; this the assembler is told.
         shared_bytes: dynamic shared memory of a block.
+        main_loop: what the loop that does the work consists of, "FFMA" or, on tensor cores, "HMMA"; None for
+            a kernel that memory limits. The tests hold it to that.
     """
 
     def __init__(
@@ -45,10 +55,11 @@ class Kernel:
         function: Callable[..., None],
         block: int,
         capability: Capability = (7, 5),
-        max_registers: int | None = None,
+        max_registers: int = 64,
         min_blocks: int = 1,
         shared_bytes: int = 0,
         constants: tuple[Any, ...] = (),
+        main_loop: Literal["FFMA", "HMMA"] | None = None,
     ) -> None:
         self.function = function
         self.block = block
@@ -56,16 +67,20 @@ class Kernel:
         self.max_registers = max_registers
         self.min_blocks = min_blocks
         self.shared_bytes = shared_bytes
+        self.main_loop = main_loop
         own = f"{function.__module__.removeprefix('nbconv_kernels.cuda.')}.{function.__name__.lstrip('_')}"
         self.name = own + (f"[{', '.join(map(str, constants))}]" if constants else "")
         hints = get_type_hints(function)
-        names = function.__code__.co_varnames[: function.__code__.co_argcount]
-        self.argument_types = tuple(hints[name] for name in names)
+        self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
+        self.argument_types = tuple(hints[name] for name in self.parameters)
         KERNELS.append(self)
 
     @functools.cached_property
     def ptx(self) -> str:
         """The kernel in PTX, for ``capability`` and everything after it."""
+        return store.fetch(self, "ptx", lambda: self._compiled().encode()).decode()
+
+    def _compiled(self) -> str:
         with compiling_for(self.capability):
             text: str
             text, _ = cuda.compile(
@@ -78,6 +93,12 @@ class Kernel:
                 launch_bounds=(self.block, self.min_blocks),
             )
         return text
+
+    def cubin(self, capability: Capability) -> bytes:
+        """The machine code for devices of ``capability``; no driver is needed to make it."""
+        return store.fetch(
+            self, f"{assembly.arch(capability)}.cubin", lambda: assembly.link(self.ptx, capability)
+        )
 
     @functools.cached_property
     def entry(self) -> str:
