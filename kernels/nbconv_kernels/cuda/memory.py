@@ -114,6 +114,11 @@ def upload(like: Array, values: Any, dtype: Any) -> Array:
     return namespace(like).ascontiguousarray(namespace(like).asarray(values), dtype)
 
 
+def to_host(x: Array) -> Any:
+    """``x`` as a NumPy array: itself, or a copy from the GPU, which waits until it is computed."""
+    return x if isinstance(x, np.ndarray) else x.get()
+
+
 def tables(like: Array, make: Callable[..., tuple[Any, ...]], *arguments: Hashable) -> tuple[Array, ...]:
     """The NumPy arrays that ``make(*arguments)`` gives, where ``like`` is, kept there for the next time."""
     return _kept(None if isinstance(like, np.ndarray) else like.device.id, make, arguments)

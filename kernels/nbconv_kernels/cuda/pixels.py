@@ -18,7 +18,7 @@ from typing import Any
 
 from nbconv_kernels.cuda.build import Grid, blocks, device_function
 from nbconv_kernels.cuda.intrinsics import load4, store4
-from nbconv_kernels.cuda.target import cuda, float32, uint32
+from nbconv_kernels.cuda.target import cuda, uint32
 
 __all__ = ["BLOCK", "first_item", "grid", "next_item", "quads", "read4", "write4"]
 
@@ -51,14 +51,12 @@ def next_item(item) -> Any:
 
 @device_function
 def read4(x, at, channel, channels) -> Any:
-    """``x[at : at + 4]``, the pixel's channels from ``channel`` on; zeros behind the last."""
+    """``x[at : at + 4]``, the pixel's channels from ``channel`` on; behind the last it is repeated."""
     if uint32(channels & uint32(3)) == uint32(0):
         return load4(x, at)
-    a = x[at]
-    b = x[uint32(at + uint32(1))] if uint32(channel + uint32(1)) < channels else float32(0)
-    c = x[uint32(at + uint32(2))] if uint32(channel + uint32(2)) < channels else float32(0)
-    d = x[uint32(at + uint32(3))] if uint32(channel + uint32(3)) < channels else float32(0)
-    return a, b, c, d
+    last = uint32(uint32(channels - uint32(1)) - channel)
+    b, c = uint32(at + min(last, uint32(1))), uint32(at + min(last, uint32(2)))
+    return x[at], x[b], x[c], x[uint32(at + min(last, uint32(3)))]
 
 
 @device_function
