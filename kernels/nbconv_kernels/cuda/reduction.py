@@ -1,24 +1,28 @@
-"""Sums and maxima over threads, always added in the same order: within a team of lanes, and within a block.
+"""Sums and maxima over threads, always in the same order: of a team of lanes, of a block, of many blocks.
 
 A *team* is 1, 2, 4 .. 32 neighbouring lanes of a warp that work on one row together; its results reach all of
-its lanes. Every lane of the warp has to take part.
+its lanes. Every lane of the warp has to take part, and every thread in what goes over the block.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from nbconv_kernels.cuda.build import device_function
-from nbconv_kernels.cuda.target import cuda, float32, uint32
+from nbconv_kernels.cuda import twofold
+from nbconv_kernels.cuda.build import blocks, device_function, kernel
+from nbconv_kernels.cuda.memory import Array, empty
+from nbconv_kernels.cuda.target import cuda, f32s, float32, u32, uint32
 
-__all__ = ["block_sum", "team_maximum", "team_shift", "team_sum", "warp_sum"]
+__all__ = ["block_sum", "fold", "lane_sum", "lane_twofold", "team_maximum", "team_shift", "team_sum"]
 
 _ALL = 0xFFFFFFFF
 _WARPS = 32  # of a block, at most
+_BLOCK = 256
+_LANES = 3  # binary logarithm of the neighbouring sums that a block of ``fold`` takes
 
 
 def team_shift(length: int) -> int:
-    """The binary logarithm of the lanes that a row of ``length`` elements is worth: two elements or more each."""
+    """The binary logarithm of the lanes that a row of ``length`` elements is worth, two or more for each."""
     return min(5, max(0, (length - 1).bit_length() - 1))
 
 
@@ -43,16 +47,10 @@ def team_maximum(value, shift) -> Any:
 
 
 @device_function
-def warp_sum(value) -> Any:
-    """The sum of ``value`` over the warp."""
-    return team_sum(value, uint32(5))
-
-
-@device_function
 def block_sum(value) -> Any:
     """The sum of ``value`` over the block, for each of its threads; a barrier before and after."""
     parts = cuda.shared.array(_WARPS, float32)
-    value = warp_sum(value)
+    value = team_sum(value, uint32(5))
     thread = uint32(cuda.threadIdx.x)
     cuda.syncthreads()
     if uint32(thread & uint32(31)) == uint32(0):
@@ -62,3 +60,72 @@ def block_sum(value) -> Any:
     for warp in range(uint32(uint32(cuda.blockDim.x) >> uint32(5))):
         total += parts[uint32(warp)]
     return total
+
+
+@device_function
+def lane_sum(value, shift) -> Any:
+    """The sum of ``value`` over the block's threads that are equal modulo ``1 << shift``, 32 at most."""
+    parts = cuda.shared.array(_BLOCK, float32)
+    thread = uint32(cuda.threadIdx.x)
+    step = uint32(16)
+    while step >= uint32(uint32(1) << uint32(shift)):
+        value = value + cuda.shfl_xor_sync(_ALL, value, step)
+        step = uint32(step >> uint32(1))
+    cuda.syncthreads()
+    parts[thread] = value
+    cuda.syncthreads()
+    total = float32(0)
+    at = uint32(thread & uint32(31))
+    while at < uint32(_BLOCK):
+        total += parts[at]
+        at = uint32(at + uint32(32))
+    return total
+
+
+@device_function
+def lane_twofold(high, low, shift) -> Any:
+    """``lane_sum`` of numbers kept as two; the threads below ``1 << shift`` have the result."""
+    highs, lows = cuda.shared.array(_BLOCK, float32), cuda.shared.array(_BLOCK, float32)
+    thread = uint32(cuda.threadIdx.x)
+    step = uint32(16)
+    while step >= uint32(uint32(1) << uint32(shift)):
+        other_high, other_low = cuda.shfl_xor_sync(_ALL, high, step), cuda.shfl_xor_sync(_ALL, low, step)
+        high, low = twofold.joined(high, low, other_high, other_low)
+        step = uint32(step >> uint32(1))
+    cuda.syncthreads()
+    highs[thread], lows[thread] = high, low
+    cuda.syncthreads()
+    at = uint32(uint32(thread & uint32(31)) + uint32(32))
+    high, low = highs[uint32(thread & uint32(31))], lows[uint32(thread & uint32(31))]
+    while at < uint32(_BLOCK):
+        high, low = twofold.joined(high, low, highs[at], lows[at])
+        at = uint32(at + uint32(32))
+    return high, low
+
+
+@kernel(block=_BLOCK)
+def _fold(parts: f32s, sums: f32s, count: u32, length: u32):
+    thread = uint32(cuda.threadIdx.x)
+    lane = uint32(thread & uint32(uint32(1 << _LANES) - uint32(1)))
+    i = uint32(uint32(uint32(cuda.blockIdx.y) << uint32(_LANES)) + lane)
+    start = uint32(uint32(cuda.blockIdx.x) * uint32(count * length))
+    total = float32(0)
+    part = uint32(thread >> uint32(_LANES))
+    while part < count and i < length:
+        total += parts[uint32(uint32(start + uint32(part * length)) + i)]
+        part = uint32(part + uint32(_BLOCK >> _LANES))
+    total = lane_sum(total, uint32(_LANES))
+    if thread < uint32(1 << _LANES) and i < length:
+        sums[uint32(uint32(uint32(cuda.blockIdx.x) * length) + i)] = total
+
+
+def fold(parts: Array) -> Array:
+    """The sums over the second axis of an array whose memory is row-major, such as those of many blocks."""
+    outer, count, *rest = parts.shape
+    if count == 1:
+        return parts.reshape(outer, *rest)
+    sums = empty(parts, (outer, *rest))
+    length = sums.size // max(1, outer)
+    if sums.size:
+        _fold[outer, blocks(length, 1 << _LANES)](parts, sums, count, length)
+    return sums

@@ -1,6 +1,7 @@
 """Activations x * gate(x) and their gradients: gelu, silu and hardswish.
 
-    gelu        gate = Phi(x) = erfc(-x / sqrt 2) / 2, or 1 / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3)
+    gelu        gate = Phi(x) = erfc(-x / sqrt 2) / 2
+                or 1 / (1 + exp(-u)), u = 2 sqrt(2 / pi) (x + 0.044715 x^3)
     silu        gate = 1 / (1 + exp(-x))
     hardswish   gate = min(max(x + 3, 0), 6) / 6
 

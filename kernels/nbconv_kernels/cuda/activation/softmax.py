@@ -1,9 +1,9 @@
 """softmax along an axis: y = exp(x - max) / sum(exp(x - max)), and its gradient dx = y * (dy - sum(dy * y)).
 
-The maximum keeps exp from overflowing. Memory is seen as (outer, length, inner). A line of ``length`` elements
-is the work of a team of lanes: up to a warp where the line lies in one piece (inner = 1, as channels last
-make it), one lane otherwise, and then its neighbours have the lines beside it. So a warp reads neighbouring
-elements either way. The line is gone through three times, the later ones from cache.
+The maximum keeps exp from overflowing. Memory is seen as (outer, length, inner). A line of ``length``
+elements is the work of a team of lanes: up to a warp where the line lies in one piece (inner = 1, as channels
+last make it), one lane otherwise, and then its neighbours have the lines beside it. So a warp reads
+neighbouring elements either way. The line is gone through three times, the later ones from cache.
 
 Limit: memory bandwidth, for lines that fit into the cache; the exponential is taken twice.
 """

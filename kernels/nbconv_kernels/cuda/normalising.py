@@ -1,0 +1,369 @@
+"""The sweeps of normalisation by channel, for batches of one "image" and for groups within each image.
+
+    y = (x - mean) * s * weight + bias        s = 1 / sqrt(var + eps)
+    dx = s * weight * dy - s / M * G - s^3 / M * (x - mean) * H
+
+where mean and var are (images, C), weight and bias (C,), and G and H the sums of dy * weight and of
+dy * weight * (x - mean) over the M elements that mean and var are of. The statistics are sums of deviations
+from each channel's first element and of their squares, kept to twice float32's digits: exact to the last ones
+even where the mean is large.
+
+A ReLU behind is done on the way; in the gradient it is decided from x again, by the forward pass's own
+formula, so that both agree to the bit.
+
+Limit: memory bandwidth: statistics read x once, normalising reads and writes once, the gradients read x and
+dy twice and write dx once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nbconv_kernels.cuda import twofold
+from nbconv_kernels.cuda.build import Kernel, blocks, device_function, kernel
+from nbconv_kernels.cuda.channels import (
+    BLOCK,
+    Access,
+    Sweep,
+    for_widths,
+    place_of,
+    store_part,
+    value_or,
+)
+from nbconv_kernels.cuda.intrinsics import thread_index
+from nbconv_kernels.cuda.memory import Array, empty
+from nbconv_kernels.cuda.reduction import fold, lane_sum, lane_twofold
+from nbconv_kernels.cuda.target import cuda, f32, f32s, float32, u32, uint32
+
+WEIGHT, BIAS, RECTIFIED, CENTRED, GROUPED = 1, 2, 4, 8, 16  # flags: what is given, what is done
+_LANES = 3  # binary logarithm of the channels that a block finishes
+
+
+@device_function
+def _centre(x, first, rows):
+    """What deviations are taken from: a channel's first element, if it is a number."""
+    value = x[first] if rows > uint32(0) else float32(0)
+    return value if twofold.is_finite(value) else float32(0)
+
+
+@for_widths
+def _statistics(access: Access) -> Kernel:
+    width, read = access.width, access.read
+
+    @kernel(block=BLOCK, constants=(width,))
+    def _statistics(x: f32s, parts: f32s, channels: u32, rows: u32, pitch: u32, shift: u32):
+        values, centres = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        sums, lost = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        squares, squares_lost = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        channel, row, step = place_of(shift, width)
+        base = uint32(uint32(uint32(cuda.blockIdx.x) * rows) * pitch + channel)
+        exists = channel < channels
+        for j in range(width):
+            sums[j], lost[j], squares[j], squares_lost[j] = float32(0), float32(0), float32(0), float32(0)
+            centres[j] = _centre(x, uint32(base + uint32(j)), rows) if exists else float32(0)
+        while exists and row < rows:
+            read(x, uint32(base + uint32(row * pitch)), values)
+            for j in range(width):
+                deviation = values[j] - centres[j]
+                sums[j], lost[j] = twofold.plus(sums[j], lost[j], deviation)
+                square, rest = twofold.product(deviation, deviation)
+                squares[j], squares_lost[j] = twofold.plus(squares[j], squares_lost[j] + rest, square)
+            row = uint32(row + step)
+        for j in range(width):
+            sums[j], lost[j] = lane_twofold(sums[j], lost[j], shift)
+            squares[j], squares_lost[j] = lane_twofold(squares[j], squares_lost[j], shift)
+        if exists and uint32(cuda.threadIdx.x) < uint32(uint32(1) << shift):
+            store_part(parts, 0, 4, channel, channels, sums, width)
+            store_part(parts, 1, 4, channel, channels, lost, width)
+            store_part(parts, 2, 4, channel, channels, squares, width)
+            store_part(parts, 3, 4, channel, channels, squares_lost, width)
+
+    return _statistics
+
+
+@kernel(block=BLOCK)
+def _finish(
+    x: f32s, parts: f32s, mean: f32s, var: f32s, channels: u32, rows: u32, pitch: u32, count: u32, size: f32
+):
+    thread, image = uint32(cuda.threadIdx.x), uint32(cuda.blockIdx.x)
+    lane = uint32(thread & uint32(uint32(1 << _LANES) - uint32(1)))
+    c = uint32(uint32(uint32(cuda.blockIdx.y) << uint32(_LANES)) + lane)
+    high, low, second, second_low = float32(0), float32(0), float32(0), float32(0)
+    part = uint32(thread >> uint32(_LANES))
+    while part < count and c < channels:
+        at = uint32(uint32(uint32(uint32(image * count) + part) * uint32(uint32(4) * channels)) + c)
+        high, low = twofold.joined(high, low, parts[at], parts[uint32(at + channels)])
+        at = uint32(at + uint32(uint32(2) * channels))
+        second, second_low = twofold.joined(second, second_low, parts[at], parts[uint32(at + channels)])
+        part = uint32(part + uint32(BLOCK >> _LANES))
+    high, low = lane_twofold(high, low, uint32(_LANES))
+    second, second_low = lane_twofold(second, second_low, uint32(_LANES))
+    if thread < uint32(1 << _LANES) and c < channels:
+        shift = high / size
+        product, lost = twofold.product(shift, size)
+        rest = ((high - product) - lost + low) / size  # of the quotient
+        product, lost = twofold.product(high, shift)
+        lost += high * rest + low * shift
+        variance = ((second - product) + (second_low - lost)) / size
+        variance = float32(0) if variance < float32(0) else variance
+        if not (twofold.is_finite(high) and twofold.is_finite(second)):
+            shift, rest = high / size, float32(0)
+            variance = second - abs(high)
+        centre = _centre(x, uint32(uint32(uint32(image * rows) * pitch) + c), rows)
+        mean[uint32(uint32(image * channels) + c)] = centre + (shift + rest)
+        var[uint32(uint32(image * channels) + c)] = variance
+
+
+def statistics(x: Sweep) -> tuple[Array, Array]:
+    """The mean and the biased variance of each image's channels, each (images, C)."""
+    parts = empty(x.array, (x.images, x.parts, 4, x.channels))
+    mean, var = (empty(x.array, (x.images, x.channels)) for _ in range(2))
+    _statistics(x.width)[x.grid](x.array, parts, *x.extents)
+    grid = x.images, blocks(x.channels, 1 << _LANES)
+    _finish[grid](x.array, parts, mean, var, *x.extents[:3], x.parts, x.rows)
+    return mean, var
+
+
+@device_function
+def _normalised(x, mean, scale, shift) -> Any:
+    return cuda.fma(x - mean, scale, shift)
+
+
+@for_widths
+def _normalise(access: Access) -> Kernel:
+    width, read, write = access.width, access.read, access.write
+
+    @kernel(block=BLOCK, constants=(width,))
+    def _normalise(
+        x: f32s,
+        mean: f32s,
+        var: f32s,
+        weight: f32s,
+        bias: f32s,
+        y: f32s,
+        channels: u32,
+        rows: u32,
+        pitch: u32,
+        shift: u32,
+        eps: f32,
+        flags: u32,
+    ):
+        values, centres = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        scales, shifts = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        channel, row, step = place_of(shift, width)
+        if channel >= channels:
+            return
+        image = uint32(cuda.blockIdx.x)
+        for j in range(width):
+            c = uint32(channel + uint32(j))
+            at = uint32(uint32(image * channels) + c)
+            centres[j] = value_or(mean, uint32(flags & uint32(CENTRED)), at, 0)
+            scales[j] = value_or(weight, uint32(flags & uint32(WEIGHT)), c, 1) / math.sqrt(var[at] + eps)
+            shifts[j] = value_or(bias, uint32(flags & uint32(BIAS)), c, 0)
+        base = uint32(uint32(image * rows) + row)
+        while row < rows:
+            read(x, uint32(uint32(base * pitch) + channel), values)
+            for j in range(width):
+                value = _normalised(values[j], centres[j], scales[j], shifts[j])
+                if uint32(flags & uint32(RECTIFIED)) != uint32(0):
+                    value = float32(0) if value <= float32(0) else value
+                values[j] = value
+            write(y, uint32(uint32(base * channels) + channel), values)
+            row, base = uint32(row + step), uint32(base + step)
+
+    return _normalise
+
+
+def normalise(
+    x: Sweep,
+    mean: Array | None,
+    var: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    rectified: bool,
+    y: Array,
+) -> None:
+    """Write the normalised ``x`` to ``y``, whole; mean and var are (images, C), in one piece."""
+    flags = flags_of(weight, bias) | RECTIFIED * rectified | CENTRED * (mean is not None)
+    _normalise(x.width)[x.grid](x.array, mean, var, weight, bias, y, *x.extents, eps, flags)
+
+
+@for_widths
+def _sums(access: Access) -> Kernel:
+    width, read = access.width, access.read
+
+    @kernel(block=BLOCK, constants=(width,))
+    def _sums(
+        dy: f32s,
+        x: f32s,
+        mean: f32s,
+        var: f32s,
+        weight: f32s,
+        bias: f32s,
+        parts: f32s,
+        channels: u32,
+        rows: u32,
+        pitch: u32,
+        shift: u32,
+        eps: f32,
+        flags: u32,
+    ):
+        values, gradients = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        centres, scales = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        shifts, sums = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        products = cuda.local.array(width, float32)
+        channel, row, step = place_of(shift, width)
+        exists = channel < channels
+        image = uint32(cuda.blockIdx.x)
+        rectified = uint32(flags & uint32(RECTIFIED)) != uint32(0)
+        for j in range(width):
+            c = uint32(channel + uint32(j)) if exists else uint32(0)
+            at = uint32(uint32(image * channels) + c)
+            centres[j], sums[j], products[j] = mean[at], float32(0), float32(0)
+            scales[j], shifts[j] = float32(0), float32(0)
+            if rectified:
+                scales[j] = value_or(weight, uint32(flags & uint32(WEIGHT)), c, 1) / math.sqrt(var[at] + eps)
+                shifts[j] = value_or(bias, uint32(flags & uint32(BIAS)), c, 0)
+        base = uint32(uint32(image * rows) + row)
+        while exists and row < rows:
+            read(x, uint32(uint32(base * pitch) + channel), values)
+            read(dy, uint32(uint32(base * channels) + channel), gradients)
+            for j in range(width):
+                gradient = gradients[j]
+                if rectified:
+                    stopped = _normalised(values[j], centres[j], scales[j], shifts[j]) <= float32(0)
+                    gradient = float32(0) if stopped else gradient
+                sums[j] += gradient
+                products[j] += gradient * (values[j] - centres[j])
+            row, base = uint32(row + step), uint32(base + step)
+        for j in range(width):
+            sums[j], products[j] = lane_sum(sums[j], shift), lane_sum(products[j], shift)
+        if exists and uint32(cuda.threadIdx.x) < uint32(uint32(1) << shift):
+            store_part(parts, 0, 2, channel, channels, sums, width)
+            store_part(parts, 1, 2, channel, channels, products, width)
+
+    return _sums
+
+
+def gradient_sums(
+    dy: Array,
+    x: Sweep,
+    mean: Array,
+    var: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    eps: float = 0.0,
+    rectified: bool = False,
+) -> Array:
+    """The sums of dy and of dy * (x - mean) over each image's rows: (images, 2, C)."""
+    parts = empty(x.array, (x.images, x.parts, 2, x.channels))
+    flags = flags_of(weight, bias) | RECTIFIED * rectified
+    _sums(x.width)[x.grid](dy, x.array, mean, var, weight, bias, parts, *x.extents, eps, flags)
+    return fold(parts)
+
+
+@for_widths
+def _gradient(access: Access) -> Kernel:
+    width, read, write = access.width, access.read, access.write
+
+    @kernel(block=BLOCK, constants=(width,))
+    def _gradient(
+        dy: f32s,
+        x: f32s,
+        mean: f32s,
+        var: f32s,
+        weight: f32s,
+        bias: f32s,
+        sums: f32s,
+        dx: f32s,
+        dweight: f32s,
+        channels: u32,
+        rows: u32,
+        pitch: u32,
+        shift: u32,
+        eps: f32,
+        size: f32,
+        flags: u32,
+    ):
+        values, gradients = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        centres, scales = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        shifts, offsets = cuda.local.array(width, float32), cuda.local.array(width, float32)
+        slopes = cuda.local.array(width, float32)
+        channel, row, step = place_of(shift, width)
+        if channel >= channels:
+            return
+        image = uint32(cuda.blockIdx.x)
+        grouped = uint32(flags & uint32(GROUPED)) != uint32(0)
+        rectified = uint32(flags & uint32(RECTIFIED)) != uint32(0)
+        for j in range(width):
+            c = uint32(channel + uint32(j))
+            at = uint32(uint32(image * channels) + c)
+            factor = value_or(weight, uint32(flags & uint32(WEIGHT)), c, 1)
+            shifts[j] = value_or(bias, uint32(flags & uint32(BIAS)), c, 0)
+            deviation = float32(1) / math.sqrt(var[at] + eps)
+            total = sums[uint32(at + uint32(image * channels))]
+            weighted = sums[uint32(uint32(at + uint32(image * channels)) + channels)] * deviation
+            if not grouped:
+                if row == uint32(0):
+                    dweight[c] = weighted
+                total, weighted = total * factor, weighted * factor
+            centres[j] = mean[at]
+            scales[j] = factor / math.sqrt(var[at] + eps)
+            offsets[j] = deviation * total / size
+            slopes[j] = deviation * (deviation * weighted / size)
+        base = uint32(uint32(image * rows) + row)
+        while row < rows:
+            read(x, uint32(uint32(base * pitch) + channel), values)
+            read(dy, uint32(uint32(base * channels) + channel), gradients)
+            for j in range(width):
+                gradient = gradients[j]
+                if rectified:
+                    stopped = _normalised(values[j], centres[j], scales[j], shifts[j]) <= float32(0)
+                    gradient = float32(0) if stopped else gradient
+                common = (values[j] - centres[j]) * slopes[j] + offsets[j]
+                values[j] = gradient * scales[j] - common
+            write(dx, uint32(uint32(base * channels) + channel), values)
+            row, base = uint32(row + step), uint32(base + step)
+
+    return _gradient
+
+
+def gradient(
+    dy: Array,
+    x: Sweep,
+    mean: Array,
+    var: Array,
+    weight: Array | None,
+    bias: Array | None,
+    sums: Array,
+    eps: float,
+    size: int,
+    dx: Array,
+    dweight: Array | None = None,
+    rectified: bool = False,
+) -> None:
+    """Write dx, whole, and dweight (C,); without it, the sums are of dy * weight over groups already."""
+    flags = flags_of(weight, bias) | RECTIFIED * rectified | GROUPED * (dweight is None)
+    arrays = (dy, x.array, mean, var, weight, bias, sums, dx, dweight)
+    _gradient(x.width)[x.grid](*arrays, *x.extents, eps, size, flags)
+
+
+def flags_of(weight: Array | None, bias: Array | None) -> int:
+    """Which of the two are given."""
+    return WEIGHT * (weight is not None) | BIAS * (bias is not None)
+
+
+@kernel(block=BLOCK)
+def _scaled(values: f32s, var: f32s, y: f32s, eps: f32, n: u32):
+    i = thread_index()
+    if i < n:
+        y[i] = values[i] / math.sqrt(var[i] + eps)
+
+
+def scaled(values: Array, var: Array, eps: float) -> Array:
+    """``values / sqrt(var + eps)``, both (C,)."""
+    y = empty(values, values.shape)
+    _scaled[blocks(y.size, BLOCK)](values, var, y, eps, y.size)
+    return y
