@@ -42,5 +42,6 @@ def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     """From dy (N, K, P, Q) and x (N, C, H, W) to dweight (K, C / groups, R, S)."""
     dweight = empty(x, g.weight_shape)
     dy, x = padded(whole(dy), g.k // g.groups), padded(whole(x), g.c // g.groups)
-    weight_gradient.launch(x, dy, dweight, g)
+    partial = weight_gradient.partial_sums(x, dy, g)
+    weight_gradient.collect(partial, dweight, (g.c // g.groups * g.r * g.s, g.r * g.s), g)
     return dweight

@@ -77,6 +77,7 @@ class Gather(NamedTuple):
     out_step_h: int
     out_step_w: int
     columns: int  # results of a pixel and group
+    filter_terms: int  # of a group and phase; what the source has beyond counts for nothing
     filter_pitch: int  # elements from a term's filters to the next term's
     filter_group: int  # elements of a group's filters
 
@@ -178,6 +179,7 @@ def _make(tile: Tile, transposed: bool) -> Kernel:
         out_step_h: i32,
         out_step_w: i32,
         out_columns: i32,
+        filter_terms: i32,
         filter_pitch: i32,
         filter_group: u32,
         out_pitch: i32,
@@ -268,8 +270,8 @@ def _make(tile: Tile, transposed: bool) -> Kernel:
             at_b, ahead = uint32((first_term + term) * filter_pitch + column), uint32(DEPTH * filter_pitch)
             filter_width = filter_pitch
         at_b = uint32(at_b + uint32(group) * filter_group)
-        # Beyond the last column nothing is read.
-        terms = terms if column < filter_width else int32(0)
+        # Beyond the last filter nothing is read.
+        terms = min(terms, filter_terms) if column < filter_width else int32(0)
         to_a = int32(part * pitch_a + row_in_tile)
 
         if remaining > 0:

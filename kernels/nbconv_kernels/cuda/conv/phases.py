@@ -22,7 +22,7 @@ def forward_plan(g: Conv2dGeometry) -> Plan:
         *(g.n, g.h, g.w, g.groups * channels, channels),
         *(g.stride_h, g.stride_w, g.dilation_h, g.dilation_w),
         *(g.p, g.q, 1, 1),
-        *(filters, fours(filters), g.r * g.s * channels * fours(filters)),
+        *(filters, g.r * g.s * channels, fours(filters), g.r * g.s * channels * fours(filters)),
     )
     phase = Phase(g.p, g.q, 0, 0, -g.pad_top, -g.pad_left, g.r, g.s, 0)
     return gather, (phase,), tuple(range(g.r * g.s))
@@ -37,7 +37,7 @@ def backward_input_plan(g: Conv2dGeometry) -> Plan:
         *(g.n, g.p, g.q, g.groups * filters, filters),
         *(1, 1, -step_h * g.dilation_h // g.stride_h, -step_w * g.dilation_w // g.stride_w),
         *(g.h, g.w, g.stride_h, g.stride_w),
-        *(channels, fours(channels), g.r * g.s * filters * fours(channels)),
+        *(channels, g.r * g.s * filters, fours(channels), g.r * g.s * filters * fours(channels)),
     )
     phases: list[Phase] = []
     order: list[int] = []

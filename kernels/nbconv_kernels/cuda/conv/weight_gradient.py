@@ -35,7 +35,7 @@ from nbconv_kernels.cuda.memory import Array, empty
 from nbconv_kernels.cuda.target import cuda, f32s, float32, i32, int32, u32, uint32, uint64
 from nbconv_kernels.geometry import Conv2dGeometry
 
-__all__ = ["VARIANTS", "collect", "launch"]
+__all__ = ["VARIANTS", "collect", "partial_sums"]
 
 _NOWHERE = -(1 << 30)  # a row outside every image
 _BLOCK = 256
@@ -259,22 +259,22 @@ def _collect(
             dweight[uint32(filter_ * filter_step + channel * channel_step + tap)] = total
 
 
-def collect(partial: Array, dweight: Array, filters: int, channels: int, taps: int) -> None:
-    """Sum ``partial`` (splits, groups, taps, channels, filters), axes padded, into the weights' gradient.
+def collect(partial: Array, dweight: Array, steps: tuple[int, int], g: Conv2dGeometry) -> None:
+    """Sum ``partial`` (splits, groups, taps, channels, filters) over the splits into the gradient.
 
-    The gradient lies in memory as (groups, filters, channels, taps).
+    The last two axes are padded. ``steps`` lie between a filter and the next and between a channel and the
+    next in ``dweight``, where the taps are neighbours.
     """
-    splits, _, _, padded_channels, padded_filters = partial.shape
+    splits, _, taps, padded_channels, padded_filters = partial.shape
     size = partial.size // splits
-    results = taps * padded_channels
     _collect[blocks(size, _BLOCK)](
-        *(partial, dweight, size, splits, size),
-        *(filters, padded_filters, channels, padded_channels, taps, results, channels * taps, taps),
+        *(partial, dweight, size, splits, size, g.k // g.groups, padded_filters),
+        *(g.c // g.groups, padded_channels, taps, taps * padded_channels, *steps),
     )
 
 
-def launch(x: Array, dy: Array, dweight: Array, g: Conv2dGeometry, tile: Tile | None = None) -> None:
-    """Fill ``dweight``; x and dy are padded and aligned (``packing``)."""
+def partial_sums(x: Array, dy: Array, g: Conv2dGeometry, tile: Tile | None = None) -> Array:
+    """(splits, groups, taps, channels, filters), the last two axes padded; x and dy are (``packing``)."""
     channels, filters, pixels = fours(g.c // g.groups), fours(g.k // g.groups), g.n * g.p * g.q
     results = g.r * g.s * channels
     slabs = -(-pixels // DEPTH)
@@ -282,14 +282,14 @@ def launch(x: Array, dy: Array, dweight: Array, g: Conv2dGeometry, tile: Tile | 
     splits = split_count(tile.grid(results, filters) * g.groups, slabs)
     share = max(1, -(-slabs // splits)) * DEPTH
     partial = empty(x, (splits, g.groups, g.r * g.s, channels, filters))
-    jump_images, rest = divmod(DEPTH, max(1, g.p * g.q))
+    jump_images, rest = divmod(DEPTH, g.p * g.q)
     grid = (blocks(results, tile.rows), blocks(filters, tile.columns), g.groups * splits)
     _make(tile)[grid](
         *(x, dy, partial, g.h, g.w, g.groups * channels, channels, g.s, results),
         *(filters, g.groups * filters, g.p, g.q, g.stride_h, g.stride_w, g.pad_top, g.pad_left),
         *(g.dilation_h, g.dilation_w, pixels, share, g.groups, jump_images, *divmod(rest, g.q)),
     )
-    collect(partial, dweight, g.k // g.groups, g.c // g.groups, g.r * g.s)
+    return partial
 
 
 VARIANTS = [_make(tile) for tile in (LARGE, NARROW, SMALL)]
