@@ -114,9 +114,9 @@ def upload(like: Array, values: Any, dtype: Any) -> Array:
     return namespace(like).ascontiguousarray(namespace(like).asarray(values), dtype)
 
 
-def to_host(x: Array) -> Any:
-    """``x`` as a NumPy array: itself, or a copy from the GPU, which waits until it is computed."""
-    return x if isinstance(x, np.ndarray) else x.get()
+def to_host(x: Any) -> Any:
+    """What is on the GPU as a NumPy array, which waits until it is computed; anything else as it is."""
+    return x.get() if is_array(x) and not isinstance(x, np.ndarray) else x
 
 
 def tables(like: Array, make: Callable[..., tuple[Any, ...]], *arguments: Hashable) -> tuple[Array, ...]:
