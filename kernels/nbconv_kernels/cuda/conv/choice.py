@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from nbconv_kernels.cuda.conv import direct
+from nbconv_kernels.cuda.conv import depthwise, direct
 from nbconv_kernels.geometry import Conv2dGeometry
 
 __all__ = ["algorithm"]
@@ -12,4 +12,4 @@ __all__ = ["algorithm"]
 
 def algorithm(g: Conv2dGeometry) -> ModuleType:
     """A module with ``forward``, ``backward_input`` and ``backward_weight``."""
-    return direct
+    return depthwise if depthwise.suits(g) else direct
