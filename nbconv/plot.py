@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from nbconv.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from nbconv.training.finder import RateTest
 
 DPI = 150
 _MISSING = 'pictures need matplotlib: pip install "nbconv[plot]"'
@@ -58,6 +61,39 @@ def draw_learning_curves(history: History) -> Figure:
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
         axes.legend()
+    return figure
+
+
+def learning_rates(found: RateTest, path: str | os.PathLike[str]) -> None:
+    """Write a picture of the losses at rising learning rates, and of the rate that they suggest.
+
+    Raises:
+        NbconvError: when matplotlib is not installed.
+        ValueError: when no rate was tried, or the suffix is no picture format.
+    """
+    check_path(path)
+    draw_learning_rates(found).savefig(Path(path), dpi=DPI)
+
+
+def draw_learning_rates(found: RateTest) -> Figure:
+    """The figure that :func:`learning_rates` writes.
+
+    Raises:
+        NbconvError: when matplotlib is not installed.
+        ValueError: when no rate was tried.
+    """
+    if not found.rates:
+        raise ValueError("learning_rates: no rate was tried")
+    figure = new_figure(5, 3.6)
+    axes = figure.subplots()
+    axes.plot(found.rates, found.losses)
+    with suppress(ValueError):  # there may be nothing to suggest
+        axes.axvline(
+            found.suggestion, color="black", linestyle=":", label=f"suggested: {found.suggestion:.2g}"
+        )
+        axes.legend()
+    axes.set(xlabel="learning rate", ylabel="loss, smoothed", xscale="log")
+    axes.grid(alpha=0.3)
     return figure
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from nbconv.errors import CheckpointError, StateDictError
@@ -61,17 +62,23 @@ def read_extra(path: str | os.PathLike[str]) -> Any:
         CheckpointError: if the file is no safetensors file, or damaged.
         OSError: if it cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
-
-    with open(path, "rb"):
-        pass
+    metadata = read_metadata(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            return extra_of(file.metadata() or {})
-    except (SafetensorError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{os.fspath(path)} is damaged, cut short or no safetensors file: {error}"
-        ) from error
+        return extra_of(metadata)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{os.fspath(path)}: what was kept with the model cannot be read") from error
+
+
+def read_metadata(path: str | os.PathLike[str]) -> Mapping[str, str]:
+    """The metadata of any safetensors file, without its tensors.
+
+    Raises:
+        CheckpointError: if it is none, or damaged.
+        OSError: if it cannot be read.
+    """
+    with _opened(path) as file:
+        metadata: Mapping[str, str] = file.metadata() or {}
+        return metadata
 
 
 def extra_of(metadata: Mapping[str, str]) -> Any:
@@ -190,14 +197,20 @@ def read(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], dict[str, Arr
         CheckpointError: if it is none, or damaged.
         OSError: if it cannot be read.
     """
+    with _opened(path) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        return file.metadata() or {}, tensors
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb"):
         pass  # an OSError that names the path, before safetensors' own
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-            return file.metadata() or {}, tensors
+            yield file
     except (SafetensorError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{os.fspath(path)} is damaged, cut short or no safetensors file: {error}"

@@ -7,7 +7,7 @@ import pytest
 from data_files import write_cifar, write_mnist
 
 import nbconv as nb
-from nbconv.cli import datasets, main
+from nbconv.cli import datasets, feeding, main
 
 FAST = ["--backend", "reference", "--epochs", "1", "--batch-size", "8", "--quiet", "--json"]
 
@@ -90,7 +90,7 @@ def test_a_folder_of_pictures_is_learned(capsys, tmp_path, parts):
     assert found["data"] == str(tmp_path)
     assert found["test_accuracy"] == 1
     data_set = datasets.find(str(tmp_path))
-    train, test = data_set.load(32)
+    train, test = (feeding.held(part, 2) for part in data_set.load(32))
     assert (len(train.x), len(test.x)) == ((16, 4) if parts == ("",) else (20, 20))
     assert (data_set.classes, train.x.shape[1:], train.x.dtype) == (2, (3, 32, 32), np.float32)
     assert set(np.bincount(test.y)) == {len(test.y) // 2}

@@ -448,6 +448,7 @@ def test_the_rate_test_finds_where_the_loss_falls_and_changes_nothing():
     np.testing.assert_allclose(np.diff(np.log(found.rates)), math.log(1e7) / 59, rtol=1e-9)
     assert found.rates[0] == 1e-5
     assert 1e-3 < found.suggestion < 10
+    assert found.suggestion * 10 == pytest.approx(found.rates[int(np.argmin(found.losses))])
     assert found.losses[-1] > min(found.losses)
     for key, value in before.items():
         np.testing.assert_array_equal(model.state_dict()[key], value)
@@ -466,6 +467,39 @@ def test_the_rate_test_survives_a_loss_that_runs_away():
     )
     assert 2 <= len(found.rates) < 20
     assert all(np.isfinite(parameter.data).all() for parameter in model.parameters())
+
+
+def test_a_loss_that_comes_down_from_a_peak_is_no_reason_for_a_rate():
+    rates = [10.0**power for power in range(-5, 3)]
+    assert nb.RateTest(rates, [2.3, 2.3, 2.0, 1.8, 5.4, 4.0, 3.0, 9.0]).suggestion == pytest.approx(1e-3)
+
+
+def test_the_rate_test_tries_augmented_batches():
+    seen = []
+
+    def augment(x, y, seed):
+        seen.append(seed)
+        return x, y
+
+    model = model_of()
+    trainer = nb.Trainer(model, nb.CrossEntropyLoss(), nb.SGD(model.parameters()))
+    nb.find_learning_rate(trainer, X, Y, 15, steps=7, augment=augment, seed=4)
+    assert seen == [nb.augment.batch_seed(4, number // 3, number % 3) for number in range(7)]
+
+
+def test_ctrl_c_ends_the_rate_test_and_changes_nothing():
+    model = model_of()
+    before = model.state_dict()
+    trainer = nb.Trainer(model, nb.CrossEntropyLoss(), nb.SGD(model.parameters()))
+
+    def augment(x, y, seed):
+        os.kill(os.getpid(), signal.SIGINT)
+        return x, y
+
+    with pytest.raises(KeyboardInterrupt):
+        nb.find_learning_rate(trainer, X, Y, 15, augment=augment)
+    for key, value in before.items():
+        np.testing.assert_array_equal(model.state_dict()[key], value)
 
 
 def test_the_rate_test_needs_sense():

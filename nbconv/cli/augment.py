@@ -8,9 +8,10 @@ from typing import Any
 
 from nbconv import augment
 from nbconv.augment import picture, recipes
-from nbconv.cli import common
+from nbconv.cli import common, feeding
 
 _SIZE = 32
+_SHOWN = 24  # images
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Draw, and return what was drawn."""
-    train, _ = common.data_set(options).load(options.size or _SIZE)
+    train = feeding.some(common.data_set(options).load(options.size or _SIZE).train, options.workers, _SHOWN)
     transforms = gallery()
-    picture.draw(transforms, train.x[:24], options.output, draws=options.draws, seed=options.seed)
+    picture.draw(transforms, train.x, options.output, draws=options.draws, seed=options.seed)
     print(f"wrote {options.output}")
     return {
         "command": "augment",

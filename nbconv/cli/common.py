@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbconv.cli import datasets
 from nbconv.cli.datasets import DataSet
+from nbconv.cli.recorded import Recorded
 from nbconv.errors import DataError, LayerError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_data(parser: argparse.ArgumentParser, default: str | None = "digits", whose: str = "") -> None:
-    """Add ``--data``, ``--data-root`` and ``--size``; ``whose`` says what stands for a default of None."""
+    """Add ``--data`` and what goes with it; ``whose`` says what stands for a default of None."""
     parser.add_argument(
         "--data",
         type=datasets.known,
@@ -27,18 +28,37 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "digits", wh
     parser.add_argument(
         "--data-root",
         type=Path,
-        default=Path("data") if default else None,
         metavar="DIR",
         help="where the files of mnist, cifar10 and their like are, or are downloaded to (data)",
     )
     parser.add_argument(
         "--size", type=positive, help="height and width of the images (what the model takes, 32 if it can)"
     )
+    parser.add_argument(
+        "--resize",
+        type=positive,
+        metavar="PIXELS",
+        help="bring the shorter side of a folder's pictures to so many first, to train on random crops",
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=2, help="threads that decode pictures (%(default)s)"
+    )
 
 
-def data_set(options: argparse.Namespace) -> DataSet:
-    """The data set that the options of :func:`add_data` ask for."""
-    return datasets.find(options.data, options.data_root, options.size)
+def data_set(options: argparse.Namespace, record: Recorded | None = None) -> DataSet:
+    """The data set that the options of :func:`add_data` ask for; what they leave open, a record tells.
+
+    Raises:
+        DataError: when there is no such data.
+    """
+    record = record or Recorded()
+    name = options.data or record.data or "digits"
+    if name != record.data:
+        record = Recorded(size=record.size)
+    if name not in datasets.DATA_SETS and not Path(name).is_dir():
+        raise DataError(f"the model is of the data set {name!r}; say by --data which to take instead")
+    root = options.data_root or record.data_root or "data"
+    return datasets.find(name, root, options.size or record.size, options.resize or record.resize)
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -70,17 +90,39 @@ def input_size(model: Sequential, data_set: DataSet) -> int:
     Raises:
         DataError: when there is none; the message says what the model made of the largest.
     """
-    reason, wanted = "", (1, data_set.classes)
+    size, classes = _accepted(model, data_set)
+    if classes != data_set.classes:
+        shapes = f"an output of shape {(1, classes)} at {size} x {size}, not {(1, data_set.classes)}"
+        raise DataError(f"the model does not fit the data set {data_set.name!r}: it gives {shapes}")
+    return size
+
+
+def logits(model: Sequential, data_set: DataSet) -> int:
+    """The number of classes that a model tells of the images of a data set.
+
+    Raises:
+        DataError: when it does not take them, or gives no logits.
+    """
+    return _accepted(model, data_set)[1]
+
+
+def _accepted(model: Sequential, data_set: DataSet) -> tuple[int, int]:
+    """The size at which a model takes the images, and its number of classes: the data set's if it can."""
+    reason, found = "", []
     for size in data_set.sizes:
         try:
             shape = model.output_shape((1, data_set.channels, size, size))
         except LayerError as error:
             reason = reason or str(error)
             continue
-        if shape == wanted:
-            return size
-        reason = reason or f"it gives an output of shape {shape} at {size} x {size}, not {wanted}"
-    raise DataError(f"the model does not fit the data set {data_set.name!r}: {reason}")
+        if len(shape) == 2:
+            found.append((size, shape[1]))
+        reason = (
+            reason or f"it gives an output of shape {shape} at {size} x {size}, not {(1, data_set.classes)}"
+        )
+    if not found:
+        raise DataError(f"the model does not fit the data set {data_set.name!r}: {reason}")
+    return next((pair for pair in found if pair[1] == data_set.classes), found[0])
 
 
 def percent(share: float) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from nbconv import data
 from nbconv.data.digits import Examples, Split
 from nbconv.errors import DataError
@@ -17,19 +15,36 @@ _TEST_FOLDERS = ("test", "val", "valid", "validation")
 _FRACTION, _SEED = 0.2, 0  # held out of a folder that has no test part; always the same pictures
 
 
+Part = Examples | data.Dataset
+"""Arrays, or pictures that are decoded when they are asked for."""
+
+
+class Parts(NamedTuple):
+    """What to train on, and what is held out."""
+
+    train: Part
+    test: Part
+
+
 class DataSet(NamedTuple):
     """A data set as commands need it.
 
     Attributes:
+        labels: the names of the classes.
         sizes: heights and widths to offer a model, the usual one first.
         load: from one of these to the examples.
     """
 
     name: str
-    classes: int
+    labels: tuple[str, ...]
     channels: int
     sizes: tuple[int, ...]
-    load: Callable[[int], Split]
+    load: Callable[[int], Parts]
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.labels)
 
 
 def _resized(split: Split, size: int) -> Split:
@@ -55,7 +70,12 @@ DATA_SETS: dict[str, Callable[[int, Path], Split]] = {
     "cifar10": lambda size, root: _resized(data.cifar10(root), size),
     "cifar100": lambda size, root: _resized(data.cifar100(root), size),
 }
-_CLASSES = {"cifar100": 100}
+_DIGITS = tuple("0123456789")
+_LABELS = {
+    "fashion_mnist": data.FASHION_CLASSES,
+    "cifar10": data.CIFAR10_CLASSES,
+    "cifar100": data.CIFAR100_CLASSES,
+}
 _CHANNELS = {"cifar10": 3, "cifar100": 3}
 _SIZES = {"digits": (32, 28, 8)}
 
@@ -67,7 +87,7 @@ def known(text: str) -> str:
     return text
 
 
-def find(name: str, root: Path | str = "data", size: int | None = None) -> DataSet:
+def find(name: str, root: Path | str = "data", size: int | None = None, resize: int | None = None) -> DataSet:
     """The data set of a name, or the pictures in a folder.
 
     A folder has either a folder for each class, of which a fifth of the pictures is then held out, or such
@@ -77,49 +97,55 @@ def find(name: str, root: Path | str = "data", size: int | None = None) -> DataS
         name: one of DATA_SETS, or a folder.
         root: where the files of the published data sets are.
         size: height and width of the images; None leaves them to the model.
+        resize: pixels to bring the shorter side of a folder's pictures to: those to train on are then squares
+            of that size, to be cropped at random, the others are cut from the middle.
 
     Raises:
         DataError: when there is no such data set, or the folder has no such folders.
     """
     if name not in DATA_SETS:
-        return _folder(Path(name), (32, 28, 64, 224) if size is None else (size,))
+        return _folder(Path(name), (32, 28, 64, 224) if size is None else (size,), resize)
+    if resize is not None:
+        raise DataError(f"the images of {name} have their size: only pictures in a folder are resized before")
     sizes = _SIZES.get(name, (32, 28)) if size is None else (size,)
     return DataSet(
         name,
-        _CLASSES.get(name, 10),
+        _LABELS.get(name, _DIGITS),
         _CHANNELS.get(name, 1),
         sizes,
-        lambda size: DATA_SETS[name](size, Path(root)),
+        lambda size: Parts(*DATA_SETS[name](size, Path(root))),
     )
 
 
-def _folder(path: Path, sizes: tuple[int, ...]) -> DataSet:
+def _folder(path: Path, sizes: tuple[int, ...], resize: int | None) -> DataSet:
     train = path / "train"
     tests = [path / name for name in _TEST_FOLDERS if (path / name).is_dir()]
     if not (train.is_dir() and tests):
-        classes = len(data.ImageFolder(path).classes)
-        return DataSet(str(path), classes, 3, sizes, lambda size: _divided(path, size))
+        labels = tuple(data.ImageFolder(path).classes)
+        return DataSet(str(path), labels, 3, sizes, lambda size: _divided(path, size, resize))
     names = [data.ImageFolder(part).classes for part in (train, tests[0])]
     if names[0] != names[1]:
         differing = sorted(set(names[0]) ^ set(names[1]))
         raise DataError(f"{train} and {tests[0]} differ in the classes: {', '.join(differing[:5])}")
     return DataSet(
         str(path),
-        len(names[0]),
+        tuple(names[0]),
         3,
         sizes,
-        lambda size: Split(*(_decoded(data.ImageFolder(part, size)) for part in (train, tests[0]))),
+        lambda size: Parts(
+            _to_train_on(train, size, resize), data.ImageFolder(tests[0], size, resize=resize)
+        ),
     )
 
 
-def _divided(path: Path, size: int) -> Split:
-    folder = data.ImageFolder(path, size)
+def _to_train_on(path: Path, size: int, resize: int | None) -> data.ImageFolder:
+    """Pictures of the size, or larger ones to crop."""
+    if resize is not None and resize < size:
+        raise DataError(f"pictures resized to {resize} hold none of {size} x {size}")
+    return data.ImageFolder(path, resize or size)
+
+
+def _divided(path: Path, size: int, resize: int | None) -> Parts:
+    folder, held_out = _to_train_on(path, size, resize), data.ImageFolder(path, size, resize=resize)
     train, test = data.stratified_split(folder.targets, _FRACTION, _SEED)
-    return Split(_decoded(data.Subset(folder, train)), _decoded(data.Subset(folder, test)))
-
-
-def _decoded(pictures: data.Dataset) -> Examples:
-    """All pictures at once: at the sizes that commands train on they are few bytes, and read once."""
-    batches = list(data.DataLoader(pictures, 64, num_workers=2))
-    rows = np.concatenate([x.transpose(0, 2, 3, 1) for x, _ in batches])
-    return Examples(rows.transpose(0, 3, 1, 2), np.concatenate([y for _, y in batches]))
+    return Parts(data.Subset(folder, train), data.Subset(held_out, test))

@@ -7,13 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nbconv.cli import common
+from nbconv.cli import common, feeding
+from nbconv.cli.recorded import model_file, recorded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a file that nbconv train has written")
-    common.add_data(parser)
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="a file that nbconv train has written, or a RUN"
+    )
+    common.add_data(parser, None, "the model's; where it has none, digits")
     common.add_backend(parser)
     parser.add_argument(
         "--batch-size", type=common.positive, default=256, help="images at a time (%(default)s)"
@@ -24,22 +27,27 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Evaluate, and return what was measured."""
     import nbconv as nb
 
-    model = nb.load(options.model, backend=options.backend)
-    data_set = common.data_set(options)
-    test = data_set.load(common.input_size(model, data_set)).test
+    path = model_file(options.model)
+    model = nb.load(path, backend=options.backend)
+    data_set = common.data_set(options, recorded(path))
+    test = feeding.held(data_set.load(common.input_size(model, data_set)).test, options.workers)
+    images = feeding.count(test)
     begin = time.perf_counter()
-    measured = nb.Trainer(model, nb.CrossEntropyLoss()).evaluate(*test, batch_size=options.batch_size)
+    trainer = nb.Trainer(model, nb.CrossEntropyLoss())
+    measured = trainer.evaluate(
+        *feeding.batches(test, options.batch_size, options.workers), options.batch_size
+    )
     seconds = time.perf_counter() - begin
     print(
-        f"held-out accuracy {common.percent(measured['accuracy'])} of {len(test.x):,} images, "
+        f"held-out accuracy {common.percent(measured['accuracy'])} of {images:,} images, "
         f"loss {measured['loss']:.4f}"
     )
     return {
         "command": "evaluate",
-        "data": options.data,
+        "data": data_set.name,
         "backend": options.backend,
         "test_accuracy": measured["accuracy"],
         "test_loss": measured["loss"],
-        "images": len(test.x),
+        "images": images,
         "seconds": seconds,
     }

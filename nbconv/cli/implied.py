@@ -13,6 +13,8 @@ _OF_THE_OPTIMISER = ("optimizer", "lr", "momentum", "weight-decay")
 def recipe(arguments: Sequence[str]) -> str | None:
     """The name of the recipe that goes with the arguments of ``nbconv train``, if there is one."""
     given = _given(arguments)
+    if "weights" in given:
+        return None
     return _RECIPES.get((given.get("model", "lenet5"), given.get("data", "digits")))
 
 
@@ -27,7 +29,7 @@ def _given(arguments: Sequence[str]) -> dict[str, str]:
     parser = argparse.ArgumentParser(
         add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS
     )
-    for name in ("--model", "--data", "--optimizer"):
+    for name in ("--model", "--data", "--optimizer", "--weights"):
         parser.add_argument(name)
     try:
         return vars(parser.parse_known_args(list(arguments))[0])

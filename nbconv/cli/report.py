@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nbconv import plot
-from nbconv.cli import common, datasets
-from nbconv.errors import NbconvError
+from nbconv.cli import common, feeding
+from nbconv.cli.recorded import read, recorded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="RUN",
-        help="a folder that nbconv train --run has written, or a saved model (.safetensors), of which no "
+        help="a folder that nbconv train --run has written, a checkpoint, or a saved model, of which no "
         "learning curves are known",
     )
     parser.add_argument(
@@ -43,12 +43,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     )
     plot.check_path("curves.png")
     loaded = report.load_run(source, options.backend)
-    settings = {"data": "digits", "data_root": "data", "size": None, **loaded.settings}
-    data, root = options.data or str(settings["data"]), options.data_root or str(settings["data_root"])
-    if data not in datasets.DATA_SETS and not Path(data).is_dir():
-        raise NbconvError(f"the run is of the data set {data!r}; say by --data which to take instead")
-    data_set = datasets.find(data, root, options.size or settings["size"])
-    test = data_set.load(common.input_size(loaded.model, data_set)).test
-    report.write_text(output, report.report(loaded, *test, images=options.images))
+    record = read(loaded.settings) if "data" in loaded.settings else recorded(source)
+    data_set = common.data_set(options, record)
+    part = data_set.load(common.input_size(loaded.model, data_set)).test
+    test = feeding.some(part, options.workers)
+    page = report.report(loaded, *test, names=data_set.labels, images=options.images)
+    report.write_text(output, page)
     print(f"wrote {output}")
-    return {"command": "report", "data": data, "report": str(output), "images": len(test.x)}
+    return {"command": "report", "data": data_set.name, "report": str(output), "images": len(test.x)}

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbconv import models, plot, preprocess, report
-from nbconv.augment import recipes
-from nbconv.cli import common, training
+from nbconv.cli import common, feeding, finding, start, training, transforms
+from nbconv.cli.recorded import Recorded
 from nbconv.errors import NbconvError
-from nbconv.typing import Array
+from nbconv.preprocess.moments import Data
 
 if TYPE_CHECKING:
     from nbconv.layers import Layer
 
-_PREPROCESSING: dict[str, Callable[[Array], Layer]] = {
+_PREPROCESSING: dict[str, Callable[[Data], Layer]] = {
     "mean-image": preprocess.MeanImage.fit,
     "channel-mean": preprocess.ChannelMean.fit,
     "standardize": preprocess.Standardize.fit,
@@ -68,54 +68,61 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     import nbconv as nb
 
     begin = time.perf_counter()
-    _check_files(options)
+    _check_options(options)
     data_set = common.data_set(options)
-    small = options.model in models.names(small=True)
-    model = models.get(options.model, small=small)(
-        num_classes=data_set.classes,
-        in_channels=data_set.channels,
-        backend=options.backend,
-        seed=options.seed,
-    )
+    model = start.model_of(options, data_set)
     size = common.input_size(model, data_set)
-    train, test = data_set.load(size)
+    train, test = (feeding.held(part, options.workers) for part in data_set.load(size))
     if options.preprocess != "none":
-        model.insert(0, _PREPROCESSING[options.preprocess](train.x))
+        model.insert(0, _PREPROCESSING[options.preprocess](feeding.to_measure(train, options.workers)))
     if options.whiten:
-        models.whiten(model, train.x)
+        models.whiten(model, feeding.some(train, options.workers).x)
     optimizer = training.optimizer_of(model, options)
-    schedule = training.schedule_of(optimizer, options, len(train.x))
-    extras, checkpoint = training.callbacks_of(options)
-    make_augment = recipes.RECIPES[options.augment]
     loss = nb.CrossEntropyLoss(label_smoothing=options.label_smoothing)
     trainer = nb.Trainer(model, loss, optimizer)
+    augment = transforms.parsed(options.augment, data_set.classes)
+    fed = feeding.to_train_on(train, options, augment)
+    images, held_out = feeding.count(train), feeding.count(test)
     if not options.quiet:
         print(
-            f"{options.model} on {options.data}: {len(train.x):,} images of {size} x {size} to train on, "
-            f"{len(test.x):,} held out"
+            f"{start.name_of(options)} on {options.data}: {images:,} images of {size} x {size} to train on, "
+            f"{held_out:,} held out"
         )
+    settings = {
+        "command": "train",
+        "data": options.data,
+        "data_root": str(options.data_root or "data"),
+        "size": size,
+        "preprocess": options.preprocess,
+        "model": start.name_of(options),
+        "backend": options.backend,
+        "seed": options.seed,
+    }
+    if options.find_lr:
+        return {**settings, **finding.find(trainer, fed, options)}
+    record = Recorded(
+        data=options.data,
+        data_root=settings["data_root"],
+        size=size,
+        resize=options.resize,
+        channels=data_set.channels,
+        classes=data_set.labels,
+    )
+    schedule = training.schedule_of(optimizer, options, images)
+    extras, checkpoint = training.callbacks_of(options, record)
     history = trainer.fit(
-        *train,
+        **fed,
         epochs=options.epochs,
-        batch_size=options.batch_size,
-        validation_data=test,
-        augment=make_augment() if make_augment else None,
+        validation_data=feeding.to_validate_on(test, options),
         accumulate=options.accumulate,
         seed=options.seed,
         callbacks=[*schedule, *extras],
         resume=options.resume,
         verbose=not options.quiet,
     )
-    measured = trainer.evaluate(*test)
+    measured = trainer.evaluate(*feeding.batches(test, options.batch_size, options.workers))
     result = {
-        "command": "train",
-        "data": options.data,
-        "data_root": str(options.data_root),
-        "size": size,
-        "preprocess": options.preprocess,
-        "model": options.model,
-        "backend": options.backend,
-        "seed": options.seed,
+        **settings,
         "epochs": history.epochs,
         "interrupted": history.interrupted,
         "test_accuracy": measured["accuracy"],
@@ -129,26 +136,28 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         print(f"stopped after {history.epochs} of {options.epochs} epochs")
         if checkpoint.saved:
             print(f"go on with: nbconv train --resume {shlex.quote(checkpoint.saved)}")
-    print(f"held-out accuracy {common.percent(measured['accuracy'])} of {len(test.x):,} images")
+    print(f"held-out accuracy {common.percent(measured['accuracy'])} of {held_out:,} images")
     if options.output:
-        model.save(options.output)
+        model.save(options.output, record.as_json())
         print(f"wrote {options.output}")
     if options.plot and history.epochs:
         plot.learning_curves(history, options.plot)
         print(f"wrote {options.plot}")
     result["seconds"] = time.perf_counter() - begin
     if options.run:
-        report.save_run(options.run, model, history, result)
+        report.save_run(options.run, model, history, {**result, **record.as_json()}, record.as_json())
         print(f"wrote {options.run}")
     return result
 
 
-def _check_files(options: argparse.Namespace) -> None:
-    """Find out before training what would keep its results from being written."""
+def _check_options(options: argparse.Namespace) -> None:
+    """Find out before training what is wrong, or would keep its results from being written."""
+    if options.find_lr and options.resume:
+        raise NbconvError("--find-lr and --resume do not go together")
     for path in (options.output, options.plot):
         if path is not None and not path.absolute().parent.is_dir():
             raise NbconvError(f"cannot write {path}: there is no directory {path.parent}")
     if options.plot:
         plot.check_path(options.plot)
-    if options.run:
+    if options.run and not options.find_lr:
         options.run.mkdir(parents=True, exist_ok=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nbconv import callbacks, optim, schedules
+from nbconv import callbacks, optim, schedules, transfer
 from nbconv.augment.recipes import RECIPES
 from nbconv.callbacks import Callback
+from nbconv.cli import transforms
 from nbconv.cli.common import natural, positive
+from nbconv.cli.recorded import Recorded
 from nbconv.errors import NbconvError
 
 if TYPE_CHECKING:
@@ -38,10 +41,38 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--clip-grad-norm", type=float, metavar="NORM", help="make longer gradients this long")
     add("--clip-grad-value", type=float, metavar="VALUE", help="cut each element of the gradients off here")
     add("--ema", type=float, metavar="DECAY", help="average the weights, keeping so much at each step")
-    add("--augment", choices=list(RECIPES), default="none", help="what is done to each batch (%(default)s)")
+    add(
+        "--augment",
+        type=transforms.checked,
+        default="none",
+        metavar="LIST",
+        help=f"what is done to each batch (%(default)s): {', '.join(RECIPES)}, or transforms of nb.augment, "
+        "in quotes: 'RandomCrop(padding=4), RandomHorizontalFlip, Cutout(8)'",
+    )
+
+    group = parser.add_argument_group("transfer learning")
+    add = group.add_argument
+    add(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="begin with this saved model, in place of --model; for other classes it gets a new head",
+    )
+    add("--freeze-base", action="store_true", help="train the head of --weights alone")
+    add(
+        "--layer-lrs",
+        type=_rates,
+        metavar="A,B,...",
+        help="learning rates by depth, earlier layers' first, in place of --lr",
+    )
 
     group = parser.add_argument_group("learning rate")
     add = group.add_argument
+    add(
+        "--find-lr",
+        action="store_true",
+        help="do not train: try rising learning rates, and suggest one; --plot draws them",
+    )
     add("--schedule", choices=SCHEDULES, default="cosine", help="(%(default)s)")
     add("--warmup", type=natural, default=0, metavar="EPOCHS", help="rise from a tenth first (%(default)s)")
     add("--step-size", type=positive, default=10, metavar="EPOCHS", help="of step (%(default)s)")
@@ -65,7 +96,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 def optimizer_of(model: Sequential, options: argparse.Namespace) -> Optimizer:
     """The optimiser asked for, of the parameters that are not frozen."""
     rate = RATES[options.optimizer] if options.lr is None else options.lr
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = _parameters(model, options)
     decay = options.weight_decay
     match options.optimizer:
         case "sgd":
@@ -76,6 +107,20 @@ def optimizer_of(model: Sequential, options: argparse.Namespace) -> Optimizer:
     kinds: dict[str, Callable[..., Optimizer]]
     kinds = {"adam": optim.Adam, "adamw": optim.AdamW, "adagrad": optim.Adagrad, "lion": optim.Lion}
     return kinds[options.optimizer](parameters, rate, weight_decay=decay)
+
+
+def _parameters(model: Sequential, options: argparse.Namespace) -> list[Any]:
+    """What is to be trained, in groups if it shall learn at several rates."""
+    if options.layer_lrs is None:
+        return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if options.lr is not None:
+        raise NbconvError("--lr and --layer-lrs do not go together")
+    groups = transfer.layer_groups(model, options.layer_lrs)
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
+    if not all(group["params"] for group in groups):
+        raise NbconvError("--layer-lrs: a rate would be that of frozen layers alone")
+    return groups
 
 
 def schedule_of(optimizer: Optimizer, options: argparse.Namespace, examples: int) -> list[Callback]:
@@ -117,7 +162,9 @@ def schedule_of(optimizer: Optimizer, options: argparse.Namespace, examples: int
     return [schedule]
 
 
-def callbacks_of(options: argparse.Namespace) -> tuple[list[Callback], callbacks.Checkpoint]:
+def callbacks_of(
+    options: argparse.Namespace, record: Recorded
+) -> tuple[list[Callback], callbacks.Checkpoint]:
     """The callbacks asked for, and the last of them, which saves the run when Ctrl-C stops it."""
     found: list[Callback] = []
     if options.clip_grad_norm is not None:
@@ -140,7 +187,7 @@ def callbacks_of(options: argparse.Namespace) -> tuple[list[Callback], callbacks
         checkpoint_path(options),
         every_epochs=1 if options.checkpoint else 0,
         every_steps=options.checkpoint_every or 0,
-        extra={"arguments": options.arguments},
+        extra={"arguments": options.arguments, **record.as_json()},
     )
     return [*found, checkpoint], checkpoint
 
@@ -157,3 +204,11 @@ def checkpoint_path(options: argparse.Namespace) -> Path:
 def _numbers(text: str) -> list[int]:
     """Whole numbers between commas, for argparse."""
     return [positive(part) for part in text.split(",") if part.strip()]
+
+
+def _rates(text: str) -> list[float]:
+    """Numbers between commas, for argparse."""
+    rates = [float(part) for part in text.split(",") if part.strip()]
+    if not rates or not all(0 <= rate < math.inf for rate in rates):
+        raise argparse.ArgumentTypeError(f"expected learning rates of at least 0, got {text!r}")
+    return rates

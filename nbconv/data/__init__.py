@@ -1,6 +1,6 @@
 """Data sets, splits, batches and images."""
 
-from nbconv.data.cifar import CIFAR10_CLASSES, cifar10, cifar100
+from nbconv.data.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, cifar10, cifar100
 from nbconv.data.dataset import Dataset, Subset
 from nbconv.data.digits import Examples, Split, digits
 from nbconv.data.folder import ImageFolder
@@ -13,6 +13,7 @@ from nbconv.data.split import k_fold, stratified_split, train_test_split
 
 __all__ = [
     "CIFAR10_CLASSES",
+    "CIFAR100_CLASSES",
     "FASHION_CLASSES",
     "DataLoader",
     "Dataset",

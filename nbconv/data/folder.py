@@ -66,7 +66,7 @@ class ImageFolder:
         self.paths: list[Path] = []
         targets: list[int] = []
         for number, name in enumerate(self.classes):
-            found = _pictures(self.root / name)
+            found = pictures_in(self.root / name)
             if not found:
                 raise DataError(f"ImageFolder: there are no pictures in {self.root / name}")
             self.paths += found
@@ -81,7 +81,7 @@ class ImageFolder:
         return picture, int(self.targets[index])
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
     """The pictures in a folder and those inside it, sorted."""
     found = []
     for place, folders, files in os.walk(folder):

@@ -18,6 +18,7 @@ from nbconv.errors import CheckpointError
 from nbconv.files import whole_file
 from nbconv.history import History
 from nbconv.serialization import load
+from nbconv.training import snapshot
 
 if TYPE_CHECKING:
     from nbconv.sequential import Sequential
@@ -47,6 +48,7 @@ def save_run(
     model: Sequential,
     history: History,
     settings: Mapping[str, Any] | None = None,
+    extra: Any = None,
 ) -> None:
     """Write a run to a folder, which is made if need be; files of an earlier run there are replaced.
 
@@ -55,6 +57,7 @@ def save_run(
         model: as it is at the end.
         history: what :meth:`nbconv.Trainer.fit` returned.
         settings: and results; values that JSON can hold.
+        extra: kept in the model's file, see :meth:`nbconv.Sequential.save`.
 
     Raises:
         OSError: if it cannot be written.
@@ -63,14 +66,14 @@ def save_run(
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     described = json.dumps(dict(settings or {}), indent=1)
-    model.save(path / MODEL)
+    model.save(path / MODEL, extra)
     measured = {"history": history.history, "interrupted": history.interrupted}
     write_text(path / HISTORY, json.dumps(measured, indent=1) + "\n")
     write_text(path / SETTINGS, described + "\n")
 
 
 def load_run(path: str | os.PathLike[str], backend: str = "cpu") -> Run:
-    """The run in a folder that :func:`save_run` wrote, or what a saved model alone tells.
+    """The run in a folder that :func:`save_run` wrote, or what a checkpoint or a saved model alone tells.
 
     Args:
         path: of the folder, or of a model's file.
@@ -83,7 +86,7 @@ def load_run(path: str | os.PathLike[str], backend: str = "cpu") -> Run:
     """
     place = Path(path)
     if not place.is_dir():
-        return Run(load(place, backend), name=place.name)
+        return _of_file(place, backend)
     if not (place / MODEL).exists():
         raise CheckpointError(f"{place} is no folder of a run: there is no {MODEL} in it")
     run = Run(load(place / MODEL, backend), name=place.resolve().name)
@@ -95,6 +98,21 @@ def load_run(path: str | os.PathLike[str], backend: str = "cpu") -> Run:
         run.history = History(numbers, bool(measured.get("interrupted")))
     if (place / SETTINGS).exists():
         run.settings = _read(place / SETTINGS)
+    return run
+
+
+def _of_file(path: Path, backend: str) -> Run:
+    """What a model's file tells: a checkpoint knows of its run."""
+    run = Run(load(path, backend), name=path.name)
+    if snapshot.is_one(path):
+        saved = snapshot.load(path).run
+        run.history = History({name: list(values) for name, values in saved["history"].items()})
+        run.settings = {
+            "epochs": saved["epoch"],
+            "steps": saved["step"],
+            "optimizer": saved["optimizer"]["class"],
+            **{name: value for name, value in saved["settings"].items() if value is not None},
+        }
     return run
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbconv.callbacks.base import Callback, TrainingState
 from nbconv.errors import NonFiniteError
-from nbconv.training.batches import Loader, is_loader
+from nbconv.training.batches import Augment, Loader, is_loader
 from nbconv.training.nonfinite import dropouts_of
 from nbconv.typing import Array
 
@@ -31,22 +30,20 @@ class RateTest:
 
     @property
     def suggestion(self) -> float:
-        """The rate at which the loss fell fastest, over the logarithm of the rate.
+        """A tenth of the rate at which the loss was smallest.
+
+        There it is about to rise again; an order of magnitude below, it falls. The steepest fall is no guide:
+        it may be that from a peak, after the loss has run away.
 
         Raises:
             ValueError: if there were fewer than three steps, or the loss never fell.
         """
         if len(self.rates) < 3:
             raise ValueError(f"no learning rate to suggest after {len(self.rates)} steps")
-        logs = [math.log(rate) for rate in self.rates]
-        slopes = [
-            (self.losses[i + 1] - self.losses[i - 1]) / (logs[i + 1] - logs[i - 1])
-            for i in range(1, len(logs) - 1)
-        ]
-        steepest = min(range(len(slopes)), key=slopes.__getitem__)
-        if slopes[steepest] >= 0:
+        smallest = min(range(len(self.losses)), key=self.losses.__getitem__)
+        if not smallest:
             raise ValueError("no learning rate to suggest: the loss has never fallen")
-        return self.rates[steepest + 1]
+        return self.rates[smallest] / 10
 
 
 def find_learning_rate(
@@ -55,6 +52,7 @@ def find_learning_rate(
     y: Array | None = None,
     batch_size: int = 32,
     *,
+    augment: Augment | None = None,
     start: float = 1e-6,
     end: float = 10.0,
     steps: int = 100,
@@ -71,6 +69,7 @@ def find_learning_rate(
         x: inputs (N, ...), or a loader.
         y: targets; None with a loader.
         batch_size: examples in a step.
+        augment: made to each batch, as by ``Trainer.fit``.
         start: the first rate, of all parameter groups.
         end: the last one; those between are a geometric row.
         steps: to try.
@@ -80,6 +79,7 @@ def find_learning_rate(
 
     Raises:
         ValueError: for rates that do not rise from above 0, or fewer than two steps.
+        KeyboardInterrupt: after Ctrl-C.
 
     Source: Smith, "Cyclical learning rates for training neural networks", 2017.
     """
@@ -95,15 +95,18 @@ def find_learning_rate(
     quiet.callbacks = ()
     batches = len(x) if is_loader(x) else -(-len(x) // batch_size)
     try:
-        quiet.fit(
+        history = quiet.fit(
             x,
             y,
             epochs=-(-steps // batches),
             batch_size=batch_size,
+            augment=augment,
             seed=seed,
             callbacks=[_Ramp(found, start, (end / start) ** (1 / (steps - 1)), steps, smoothing, diverged)],
             verbose=False,
         )
+        if history.interrupted:
+            raise KeyboardInterrupt
     except NonFiniteError:
         pass  # the rates so far tell what there is to tell
     finally:

@@ -74,6 +74,16 @@ def save(state: TrainingState, path: str | os.PathLike[str], extra: Any = None) 
     serialization.write(path, model, tensors, {_KEY: json.dumps(description)}, extra)
 
 
+def is_one(path: str | os.PathLike[str]) -> bool:
+    """Whether a file holds a training run beside its model.
+
+    Raises:
+        CheckpointError: if it is no safetensors file, or damaged.
+        OSError: if it cannot be read.
+    """
+    return _KEY in serialization.read_metadata(path)
+
+
 def load(path: str | os.PathLike[str]) -> Snapshot:
     """Read what :func:`save` wrote.
 

@@ -1,0 +1,62 @@
+"""The model that ``nbconv train`` begins with: a new one, or one that has learned something."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from nbconv import models
+from nbconv.cli import common
+from nbconv.cli.datasets import DataSet
+from nbconv.cli.recorded import model_file, recorded
+from nbconv.errors import NbconvError
+
+if TYPE_CHECKING:
+    from nbconv.sequential import Sequential
+
+
+def model_of(options: argparse.Namespace, data_set: DataSet) -> Sequential:
+    """The model asked for, with logits for the classes of the data set.
+
+    Raises:
+        NbconvError: for options that do not go together, or a saved model that does not fit.
+    """
+    if options.weights is None:
+        if options.freeze_base:
+            raise NbconvError("--freeze-base needs --weights: a new network has learned nothing to be kept")
+        small = options.model in models.names(small=True)
+        return models.get(options.model, small=small)(
+            num_classes=data_set.classes,
+            in_channels=data_set.channels,
+            backend=options.backend,
+            seed=options.seed,
+        )
+    if options.preprocess != "none" or options.whiten:
+        raise NbconvError("--preprocess and --whiten do not go with --weights: the model brings its own")
+    return _learned(options, data_set)
+
+
+def name_of(options: argparse.Namespace) -> str:
+    """What to call it."""
+    return str(options.model if options.weights is None else options.weights)
+
+
+def _learned(options: argparse.Namespace, data_set: DataSet) -> Sequential:
+    """A saved model, with a new head if its classes are others."""
+    import nbconv as nb
+
+    path = model_file(options.weights)
+    known = recorded(path).classes
+    model: Sequential = nb.load(path, options.backend)
+    found = common.logits(model, data_set)
+    model.seed = options.seed
+    if options.freeze_base:
+        model.freeze()
+    if found != data_set.classes or (known is not None and known != data_set.labels):
+        model.replace_head(data_set.classes)
+    else:
+        model._assign_streams()
+        if options.freeze_base:
+            *_, (last, _) = model.named_parameters()
+            model.unfreeze(last.rpartition(".")[0])
+    return model
