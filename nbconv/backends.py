@@ -1,19 +1,37 @@
-"""Picks a namespace of ops by name: the only place that knows which backends exist."""
+"""Picks a namespace of ops by name: the only place that knows which backends exist.
+
+A backend computes with arrays of one kind: NumPy's on the CPU, CuPy's on a GPU. Whatever handles arrays
+without computing, wherever they are, finds here how to tell and to move them.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import importlib.util
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from nbconv.errors import BackendUnavailable
+from nbconv.typing import Array, DType
 
-_MODULES = {"cpu": "nbconv_kernels.cpu", "reference": "nbconv_kernels.reference"}
-NUMPY_BACKENDS = frozenset(_MODULES)
+_MODULES = {
+    "cpu": "nbconv_kernels.cpu",
+    "reference": "nbconv_kernels.reference",
+    "cuda": "nbconv_kernels.cuda",
+    "cuda-emulated": "nbconv_kernels.cuda",
+}
+NUMPY_BACKENDS = frozenset({"cpu", "reference", "cuda-emulated"})
 """Backends whose arrays are NumPy arrays."""
+
+_ARRAYS_OF = {"cupy": "cuda"}
+"""By the package that a class of arrays is defined in, the backend that computes with them."""
+
+_FLOAT32_ONLY = frozenset({"cuda", "cuda-emulated"})
 
 _NO_CUDA = (
     "this version of nbconv has no CUDA kernels yet; they will come with the extras "
@@ -33,31 +51,87 @@ def get(name: str) -> ModuleType:
     return importlib.import_module(_MODULES[name])
 
 
-def check(name: str) -> None:
-    """Raise as :func:`get` does, but import nothing."""
-    reason = available().get(name)
-    if reason is None:
-        raise ValueError(f"unknown backend {name!r}; there are {', '.join(map(repr, available()))}")
+def check(name: str, dtype: DType | None = None) -> None:
+    """Raise as :func:`get` does, but import nothing.
+
+    Raises:
+        ValueError: if a dtype is given that the backend does not compute in.
+    """
+    if name not in _MODULES:
+        raise ValueError(f"unknown backend {name!r}; there are {', '.join(map(repr, _MODULES))}")
+    reason = _state(name)
     if reason is not True:
         raise BackendUnavailable(f"backend {name!r} is not available: {reason}")
+    if dtype is not None and name in _FLOAT32_ONLY and dtype != np.float32:
+        raise ValueError(
+            f"backend {name!r} computes in float32, got dtype {dtype}: "
+            f'take dtype="float32", or backend="cpu" for {dtype}'
+        )
+
+
+def available() -> dict[str, bool | str]:
+    """For each backend True, or the reason why it cannot be used here."""
+    return {name: _state(name) for name in _MODULES}
+
+
+def _state(name: str) -> bool | str:
+    if name == "cpu":
+        numba = importlib.util.find_spec("numba") is not None
+        return numba or 'Numba is not installed: run "pip install numba"'
+    return _NO_CUDA if name.startswith("cuda") else True
+
+
+def is_array(value: object) -> TypeGuard[Array]:
+    """Whether something is an array that some backend computes with."""
+    return isinstance(value, np.ndarray) or _package(value) in _ARRAYS_OF
+
+
+def is_on_device(value: object) -> bool:
+    """Whether something is an array of another kind than NumPy's, so that it lies on some device."""
+    return not isinstance(value, np.ndarray) and _package(value) in _ARRAYS_OF
 
 
 def of_array(array: object) -> str:
-    """The backend that computes with such an array: "cpu" for NumPy's.
+    """The backend that computes with such an array: "cpu" for NumPy's, "cuda" for CuPy's.
 
     Raises:
         TypeError: if there is none.
     """
     if isinstance(array, np.ndarray):
         return "cpu"
-    raise TypeError(f"expected an array, got {type(array).__name__}")
+    name = _ARRAYS_OF.get(_package(array))
+    if name is None:
+        raise TypeError(f"expected an array, got {type(array).__name__}")
+    return name
 
 
-def available() -> dict[str, bool | str]:
-    """For each backend True, or the reason why it cannot be used here."""
-    numba = importlib.util.find_spec("numba") is not None
-    return {
-        "cpu": numba or 'Numba is not installed: run "pip install numba"',
-        "reference": True,
-        "cuda": _NO_CUDA,
-    }
+def array_of(value: Any) -> Array:
+    """``value`` itself if it is an array, wherever it is; else a NumPy array of it."""
+    return value if is_array(value) else np.asarray(value)
+
+
+def to_numpy(value: Any) -> Array:
+    """``value``, an array wherever it is or what can become one, as a NumPy array: itself if it is one."""
+    if isinstance(value, np.ndarray) or not is_array(value):
+        return np.asarray(value)
+    return np.asarray(get(of_array(value)).to_numpy(value))
+
+
+def to_backend(array: Any, name: str, dtype: DType | None = None) -> Array:
+    """``array``, wherever it is, as one of a backend, and of a dtype; copied only if it must be."""
+    here = isinstance(array, np.ndarray) or _ARRAYS_OF.get(_package(array)) == name
+    moved: Array = get(name).asarray(array if here else to_numpy(array), dtype)
+    return moved
+
+
+def deferred(name: str) -> AbstractContextManager[None]:
+    """Within it, ops that give numbers may give arrays on the device instead, not yet waited for.
+
+    They then look at no labels either: whoever asks for this has looked at them.
+    """
+    without: Callable[[], AbstractContextManager[None]] = getattr(get(name), "deferred", nullcontext)
+    return without()
+
+
+def _package(value: object) -> str:
+    return type(value).__module__.partition(".")[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbconv import backends
 from nbconv.data.split import k_fold
 from nbconv.errors import DataError
 from nbconv.losses import CrossEntropyLoss
@@ -91,7 +92,7 @@ def cross_validate(
 
     Source: CS4670, k-fold cross-validation.
     """
-    x, y = np.asarray(x), np.asarray(y)
+    x, y = backends.to_numpy(x), backends.to_numpy(y)
     if len(x) != len(y):
         raise DataError(f"cross_validate: {len(x)} inputs but {len(y)} targets")
     measured: list[dict[str, float]] = []

@@ -7,7 +7,7 @@ import math
 import sys
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,10 @@ class Parameter:
 
     @data.setter
     def data(self, value: npt.ArrayLike) -> None:
-        array = np.array(np.asarray(value), self.dtype, order="C")
+        if backends.is_on_device(value) and backends.of_array(value) == self.backend:
+            array = cast("Array", value).astype(self.dtype, order="C")  # copies there
+        else:
+            array = np.array(backends.to_numpy(value), self.dtype, order="C")
         if array.shape != self.shape:
             raise ValueError(f"expected values of shape {self.shape}, got shape {array.shape}")
         self._data = self._on_backend(array)
@@ -97,8 +100,7 @@ class Parameter:
 
     def numpy(self) -> Array:
         """The values as a NumPy array; on the CPU backends the array itself, no copy."""
-        data = self.data
-        return data if isinstance(data, np.ndarray) else np.asarray(backends.get(self.backend).to_numpy(data))
+        return backends.to_numpy(self.data)
 
     def accumulate(self, gradient: Array) -> None:
         """Add to ``grad``. The array becomes the parameter's own if there was none."""
@@ -112,7 +114,7 @@ class Parameter:
         if backend == self.backend and dtype == self.dtype:
             return
         data = None if self._data is None else self.numpy()
-        grad = None if self.grad is None else self._off_backend(self.grad)
+        grad = None if self.grad is None else backends.to_numpy(self.grad)
         self.backend, self.dtype = backend, dtype
         self._data = None if data is None else self._on_backend(np.asarray(data, dtype))
         self._stamp = next(_STAMPS)
@@ -147,11 +149,7 @@ class Parameter:
     def _on_backend(self, array: Array) -> Array:
         if self.backend in backends.NUMPY_BACKENDS:
             return array
-        moved: Array = backends.get(self.backend).asarray(array)
-        return moved
-
-    def _off_backend(self, array: Array) -> Array:
-        return np.asarray(backends.get(self.backend).to_numpy(array))
+        return backends.to_backend(array, self.backend)
 
 
 def _count_of_one() -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from nbconv import serialization, transfer
+from nbconv import backends, serialization, transfer
 from nbconv.errors import LayerError, PlacedError
 from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
@@ -22,6 +22,7 @@ from nbconv.layers.nested import CALLED_TWICE, Container, Infer, connect, infer_
 from nbconv.layers.norm import BatchNorm2d
 from nbconv.layers.receptive import Span
 from nbconv.typing import Array, Backprop, Shape
+from nbconv.upload import ahead
 
 if TYPE_CHECKING:
     from nbconv.inference import Plan
@@ -32,10 +33,10 @@ class Sequential(Container):
 
     Args:
         layers: in the order the input meets them.
-        backend: "cpu" or "reference"; all layers move there.
+        backend: "cpu", "cuda", "cuda-emulated" or "reference"; all layers move there.
         seed: makes the first values of the parameters, and what dropout drops, repeatable. Each parameter
             draws from a stream of its own, numbered by its place in the model.
-        dtype: float32, or float64 for checks; all layers change to it.
+        dtype: float32, or float64 for checks on the CPU; all layers change to it.
 
     Attributes:
         fuses: whether layers are computed together where they can be: in evaluation as a convolution with
@@ -152,7 +153,7 @@ class Sequential(Container):
         return bool(self.layers) and self.layers[-1].output_is_free
 
     def predict(self, x: npt.ArrayLike, batch_size: int = 256, *, check_finite: bool = False) -> Array:
-        """The outputs for many examples, computed batch by batch, as a NumPy array.
+        """The outputs for many examples, computed batch by batch: a NumPy array, unless ``x`` is on a device.
 
         Args:
             x: (N, ...) floating point.
@@ -166,16 +167,19 @@ class Sequential(Container):
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}")
-        array = x if isinstance(x, np.ndarray) else np.asarray(x)
+        array = backends.array_of(x)
         if array.ndim == 0:
             raise self.error("expected an array of examples, got a single number")
         infer = self._infer_checked if check_finite else self.infer
+        stays = backends.is_on_device(array)
+        starts = range(0, max(1, len(array)), batch_size)
         outputs: Array | None = None
-        for start in range(0, max(1, len(array)), batch_size):
-            y = np.asarray(self.ops.to_numpy(infer(self.prepare(array[start : start + batch_size]))))
+        for start, some in zip(starts, ahead((array[i : i + batch_size] for i in starts), self), strict=True):
+            y = infer(self.prepare(some))
             if outputs is None:
-                outputs = np.empty((len(array), *y.shape[1:]), y.dtype)
-            outputs[start : start + len(y)] = y
+                shape = (len(array), *y.shape[1:])
+                outputs = self.ops.empty_like(y, shape) if stays else np.empty(shape, y.dtype)
+            outputs[start : start + len(y)] = y if stays else backends.to_numpy(y)
         assert outputs is not None
         return outputs
 

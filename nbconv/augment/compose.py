@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-import numpy as np
-
 from nbconv import backends
 from nbconv.augment.seeds import Draws
 from nbconv.augment.transform import Geometric, Transform, check_images
@@ -40,9 +38,10 @@ class Compose(Transform):
         self._steps = tuple(_flat(self.transforms))
 
     def __call__(self, x: Array, y: Array, seed: int) -> tuple[Array, Array]:
-        x, y = np.asarray(x), np.asarray(y)
+        x, y = backends.array_of(x), backends.to_numpy(y)
         check_images(x, y)
-        ops = backends.get(self.backend or backends.of_array(x))
+        name = self.backend or backends.of_array(x)
+        ops, x = backends.get(name), backends.to_backend(x, name)
         motion: _Motion | None = None
         for place, step in enumerate(self._steps):
             draws = Draws(seed, place, len(x))

@@ -90,8 +90,7 @@ class EMA(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The average, and the weights behind it where the model does not hold them."""
-        average, weights = self._numpy(self._average), self._numpy(self._weights)
-        return {"decay": self.decay, "average": average, "weights": weights}
+        return {"decay": self.decay, "average": _numpy(self._average), "weights": _numpy(self._weights)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from there."""
@@ -99,31 +98,26 @@ class EMA(Callback):
         self._weights = self._placed(state_dict["weights"])
 
     def _copies(self) -> dict[str, Array]:
-        parameters = {name: parameter.numpy() for name, parameter in self._parameters.items()}
-        buffers = {
-            key: np.asarray(layer.ops.to_numpy(getattr(layer, name)))
-            for key, (layer, name) in self._buffers.items()
-        }
-        return self._placed({**parameters, **buffers})
+        parameters = {name: parameter.data.copy() for name, parameter in self._parameters.items()}
+        buffers = {key: getattr(layer, name).copy() for key, (layer, name) in self._buffers.items()}
+        return {**parameters, **buffers}
 
     def _placed(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {
-            name: backends.get(self._backend(name)).asarray(np.array(array)) for name, array in arrays.items()
-        }
-
-    def _numpy(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        return {
-            name: np.asarray(backends.get(self._backend(name)).to_numpy(array))
-            for name, array in arrays.items()
+            name: backends.to_backend(np.array(array), self._backend(name)) for name, array in arrays.items()
         }
 
     def _backend(self, name: str) -> str:
         return self._parameters[name].backend if name in self._parameters else self._buffers[name][0].backend
 
     def _set(self, arrays: Mapping[str, Array]) -> None:
-        for name, array in self._numpy(arrays).items():
+        for name, array in arrays.items():
             if name in self._parameters:
                 self._parameters[name].data = array
             else:
                 layer, buffer = self._buffers[name]
-                setattr(layer, buffer, layer.ops.asarray(np.array(array)))
+                setattr(layer, buffer, array.copy())
+
+
+def _numpy(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: backends.to_numpy(array) for name, array in arrays.items()}

@@ -30,9 +30,7 @@ class TrainingState:
     examples: int  # in an epoch
     epoch: int = 0  # counted from 0
     batch: int = 0  # counted from 0
-    loss: float = 0.0  # of the current batch alone
     seen: int = 0  # examples of this epoch that were trained on
-    logs: dict[str, float] = field(default_factory=dict)
     history: History = field(default_factory=History)
     stop: bool = False
     step: int = 0  # optimiser's steps so far, in all epochs
@@ -45,6 +43,28 @@ class TrainingState:
     means: Means = field(default_factory=Means)
     callbacks: tuple[Callback, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)  # which a resumed run must share
+    _loss: Any = field(default=0.0, init=False, repr=False)
+    _logs: dict[str, float] | None = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def loss(self) -> float:
+        """Of the current batch alone. On a GPU, reading it waits until the GPU has computed it."""
+        return float(self._loss)
+
+    @loss.setter
+    def loss(self, value: Any) -> None:
+        self._loss = value
+
+    @property
+    def logs(self) -> dict[str, float]:
+        """The numbers described above; the same holds for them."""
+        if self._logs is None:
+            self._logs = self.means.logs()
+        return self._logs
+
+    @logs.setter
+    def logs(self, values: dict[str, float] | None) -> None:
+        self._logs = values
 
 
 class Callback:

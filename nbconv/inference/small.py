@@ -1,4 +1,4 @@
-"""Small networks in one compiled call, where the backend offers that (``chain``).
+"""Small networks in one compiled call, which the CPU backend offers (``chain``).
 
 What a call costs apart from arithmetic, a few microseconds a layer, is most of the time of a network such as
 LeNet-5 on one image. A plan of nothing but convolutions, maximum pools and dense layers, one after another,
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from nbconv_kernels.geometry import pool2d_geometry
 
 _ACTIVATIONS: dict[type, str] = {ReLU: "relu", ReLU6: "relu6"}
 _SIZES_REMEMBERED = 16
+_WITH_CHAINS = "nbconv_kernels.cpu"
 
 
 class _Made(NamedTuple):
@@ -129,5 +129,4 @@ class SmallNetwork:
 
 def _room(backend: str) -> Any:
     """The module for chains that a backend has, if it has one."""
-    name = f"{backend}.chain"
-    return import_module(name) if find_spec(name) is not None else None
+    return import_module(f"{backend}.chain") if backend == _WITH_CHAINS else None

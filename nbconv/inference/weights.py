@@ -7,7 +7,9 @@ nothing tells. What is kept is therefore used again only if no change is possibl
 * A parameter stamps each handing out of its array. If at the time of folding nobody held the array but the
   parameter (it counts the references), and none has been handed out since, it has its values still. This
   costs a comparison of two numbers. While somebody does hold the array, weights are prepared at each call.
-* Running statistics are plain arrays, small ones: they are compared with copies.
+* Running statistics are plain arrays, small ones: they are compared with copies. On a device that would
+  mean to wait for it, so there they count as the same as long as they are the same arrays: assign new ones
+  instead of writing into them.
 
 What neither sees: writing through a bare address, without holding the array.
 """
@@ -19,6 +21,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from nbconv import backends
 from nbconv.layers.conv import Conv2d
 from nbconv.layers.norm import BatchNorm2d
 from nbconv.parameter import Parameter
@@ -105,20 +108,39 @@ class PreparedWeights:
         return _Kept(source, folded, None if source is None else {})
 
 
-def _statistics(norm: BatchNorm2d) -> list[bytes]:
-    return [np.asarray(value).tobytes() for value in (norm.running_mean, norm.running_var)]
+def _statistics(norm: BatchNorm2d) -> list[bytes | _Same]:
+    return [_Same(v) if backends.is_on_device(v) else np.asarray(v).tobytes() for v in norm.statistics]
+
+
+class _Same:
+    """Equal to what holds the very same array."""
+
+    def __init__(self, array: Array | None) -> None:
+        self._array = array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._array is other._array
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _fold(conv: Conv2d, norm: BatchNorm2d) -> tuple[Array, Array]:
     """Weights and bias of the one convolution that does what the two layers do, computed in float64."""
-    weight = conv.weight.peek()
-    mean, var = np.asarray(norm.running_mean, np.float64), np.asarray(norm.running_var, np.float64)
+    weight = _read(conv.weight)
+    mean, var = (backends.to_numpy(value).astype(np.float64) for value in norm.statistics)
     with np.errstate(all="ignore"):  # as in kernels, infinity and NaN propagate without a warning
         scale = 1 / np.sqrt(var + norm.eps)
         if norm.weight is not None:
-            scale = scale * norm.weight.peek()
-        shift = -mean * scale if conv.bias is None else (conv.bias.peek() - mean) * scale
+            scale = scale * _read(norm.weight)
+        shift = -mean * scale if conv.bias is None else (_read(conv.bias) - mean) * scale
         if norm.bias is not None:
-            shift = shift + norm.bias.peek()
-        folded = (weight * scale[:, None, None, None]).astype(weight.dtype)
-        return folded, shift.astype(weight.dtype)
+            shift = shift + _read(norm.bias)
+        folded = weight * scale[:, None, None, None]
+    dtype = conv.dtype
+    return backends.to_backend(folded.astype(dtype), conv.backend), backends.to_backend(
+        shift.astype(dtype), conv.backend
+    )
+
+
+def _read(parameter: Parameter) -> Array:
+    return backends.to_numpy(parameter.peek())

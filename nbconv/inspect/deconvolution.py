@@ -17,6 +17,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from nbconv import backends
 from nbconv.inspect import twin
 from nbconv.layers.activation import Activation, LogSoftmax, PReLU, Softmax
 from nbconv.layers.base import Layer
@@ -62,7 +63,7 @@ def deconvolution(
     looked_into = twin.twin(model, replace)
     y, backprop = looked_into.forward(looked_into.prepare(x), training=False)
     nothing = np.zeros(y.shape, looked_into.dtype)
-    return np.asarray(looked_into.ops.to_numpy(backprop(looked_into.prepare(nothing))))
+    return backends.to_numpy(backprop(looked_into.prepare(nothing)))
 
 
 class _Rectified(twin.Stand):
@@ -88,7 +89,7 @@ class _Start(twin.Stand):
 
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
         y, through = self.layer.forward(x, training)
-        chosen = self.prepare(self._chosen(np.asarray(self.ops.to_numpy(y))))
+        chosen = self.prepare(self._chosen(backends.to_numpy(y)))
         return y, lambda dy: through(chosen)
 
     def _chosen(self, y: Array) -> Array:

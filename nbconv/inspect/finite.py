@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from nbconv import backends
 from nbconv.errors import NonFiniteError
 
 
 def check_finite(values: npt.ArrayLike, name: str = "the array") -> None:
     """Raise NonFiniteError if ``values`` hold NaN or infinity, saying how many and where the first is."""
-    array = np.asarray(values)
+    array = backends.to_numpy(values)
     finite = np.isfinite(array)
     if finite.all():
         return

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nbconv import backends
 from nbconv.errors import DataError
 from nbconv.inspect import twin
 from nbconv.layers.base import Layer
@@ -89,7 +90,7 @@ def worst_mistakes(
 
 
 def _classes(values: npt.ArrayLike, name: str) -> Array:
-    array = np.asarray(values)
+    array = backends.to_numpy(values)
     if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
         raise DataError(f"expected integer {name} of shape (N,), got {array.dtype} {array.shape}")
     array = array.astype(np.int64)

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from nbconv import backends
 from nbconv.errors import DataError
 from nbconv.layers.activation import LogSoftmax, Softmax
 from nbconv.layers.base import Layer
@@ -55,10 +56,10 @@ class Tap(Stand):
     def forward(self, x: Array, training: bool = False, *, input_grad: bool = True) -> tuple[Array, Backprop]:
         y, through = self.layer.forward(x, training, input_grad=input_grad)
         # Copies, because what follows may work in the memory of its input.
-        self.output = np.array(self.ops.to_numpy(y))
+        self.output = np.array(backends.to_numpy(y))
 
         def backprop(dy: Array) -> Array | None:
-            self.gradient = np.array(self.ops.to_numpy(dy))
+            self.gradient = np.array(backends.to_numpy(dy))
             return through(dy)
 
         return y, backprop
@@ -137,7 +138,7 @@ def targets_of(logits: Array, target: npt.ArrayLike | None) -> Array:
     if target is None:
         predicted: Array = logits.argmax(axis=1)
         return predicted
-    classes = np.asarray(target)
+    classes = backends.to_numpy(target)
     if not np.issubdtype(classes.dtype, np.integer) or classes.shape not in ((), (len(logits),)):
         raise DataError(
             f"expected a class or one for each of {len(logits)} examples, got {classes.dtype} {classes.shape}"
@@ -153,7 +154,7 @@ def examples(x: npt.ArrayLike, images: bool = True) -> Array:
     Raises:
         DataError: unless it has the shape (N, C, H, W), or any batch's where ``images`` is False.
     """
-    array = np.asarray(x)
+    array = backends.to_numpy(x)
     if array.ndim < 2 or (images and array.ndim != 4):
         raise DataError(
             f"expected {'images of shape (N, C, H, W)' if images else 'examples of shape (N, ...)'}, "
@@ -164,16 +165,16 @@ def examples(x: npt.ArrayLike, images: bool = True) -> Array:
 
 def logits(model: Layer, x: Array, batch_size: int) -> Array:
     """What a twin makes of ``x``, computed batch by batch, as a NumPy array."""
-    return np.concatenate([model.ops.to_numpy(model(some)) for _, some, _ in batches(x, None, batch_size)])
+    return np.concatenate([backends.to_numpy(model(some)) for _, some, _ in batches(x, None, batch_size)])
 
 
 def class_gradient(model: Layer, x: Array, target: npt.ArrayLike | None) -> tuple[Array, Array]:
     """(logits, gradient): of each example's logit of its class, with respect to ``x``; from a twin."""
     y, backprop = model.forward(model.prepare(x), training=False)
-    given = np.asarray(model.ops.to_numpy(y))
+    given = backends.to_numpy(y)
     dy = np.zeros_like(given)
     dy[np.arange(len(given)), targets_of(given, target)] = 1
-    return given, np.asarray(model.ops.to_numpy(backprop(model.prepare(dy))))
+    return given, backends.to_numpy(backprop(model.prepare(dy)))
 
 
 def batches(x: Array, target: npt.ArrayLike | None, size: int) -> Iterator[tuple[slice, Array, Array | None]]:
@@ -185,7 +186,7 @@ def batches(x: Array, target: npt.ArrayLike | None, size: int) -> Iterator[tuple
     """
     if size < 1:
         raise ValueError(f"batch_size must be positive, got {size}")
-    targets = None if target is None else np.asarray(target)
+    targets = None if target is None else backends.to_numpy(target)
     if targets is not None and targets.shape not in ((), (len(x),)):
         raise DataError(f"expected a class or one for each of {len(x)} examples, got shape {targets.shape}")
     for start in range(0, max(len(x), 1), size):

@@ -115,8 +115,12 @@ class Layer:
         return self.forward(x, training=False, input_grad=False)[0]
 
     def __call__(self, x: npt.ArrayLike) -> Array:
-        """The output in evaluation mode, of anything that is or can become an array of floating point."""
-        return self.infer(self.prepare(x))
+        """The output in evaluation mode, of anything that is or can become an array of floating point.
+
+        A NumPy array, unless ``x`` lies on a device: then the output stays there.
+        """
+        y = self.infer(self.prepare(x))
+        return backends.to_numpy(y) if backends.is_on_device(y) and not backends.is_on_device(x) else y
 
     def prepare(self, x: npt.ArrayLike) -> Array:
         """``x`` as an array of this layer's backend, dtype and memory layout; no copy if it is one already.
@@ -124,12 +128,11 @@ class Layer:
         Raises:
             DTypeError: for integers and other types that are not floating point.
         """
-        array: Array = self.ops.asarray(x)
-        if array.dtype != self.dtype:
-            if array.dtype.kind != "f":
-                hint = "; images of 0 to 255 are best divided by 255" if array.dtype.kind in "iu" else ""
-                raise self._wrong_dtype(array, "floating point numbers", hint)
-            array = array.astype(self.dtype)
+        array = backends.array_of(x)
+        if array.dtype.kind != "f":
+            hint = "; images of 0 to 255 are best divided by 255" if array.dtype.kind in "iu" else ""
+            raise self._wrong_dtype(array, "floating point numbers", hint)
+        array = backends.to_backend(array, self.backend, self.dtype)
         if array.ndim == 4:
             array = self.ops.channels_last(array)
         return array
@@ -288,13 +291,14 @@ class Layer:
 
         Raises:
             BackendUnavailable: if the backend cannot run here.
-            ValueError: for an unknown backend, or a dtype other than float32 and float64.
+            ValueError: for an unknown backend, or a dtype that it does not compute in: all do in float32,
+                "cpu" and "reference" in float64 too.
         """
         new_backend = self.backend if backend is None else backend
-        backends.check(new_backend)
         new_dtype = self.dtype if dtype is None else np.dtype(dtype)
         if new_dtype not in _DTYPES:
             raise ValueError(f"dtype must be float32 or float64, got {new_dtype}")
+        backends.check(new_backend, new_dtype)
         for _, layer in self.named_layers():
             for name in layer.buffer_names:
                 state.move_buffer(layer, name, new_backend, new_dtype)

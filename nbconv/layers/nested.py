@@ -144,8 +144,19 @@ def sum_of_gradients(ops: ModuleType, a: Array, b: Array, borrowed: Array) -> Ar
     What a backward pass returns is new, or it is memory that the pass was given.
     """
     for into, value in ((a, b), (b, a)):
-        if into.flags.writeable and not np.may_share_memory(into, borrowed):
+        if getattr(into.flags, "writeable", True) and not _share_memory(into, borrowed):
             ops.accumulate(into, value)
             return into
     total: Array = ops.add(a, b)
     return total
+
+
+def _share_memory(a: Any, b: Any) -> bool:
+    """Whether two arrays may have an element in common; arrays on a device whether they are of one memory."""
+    if isinstance(a, np.ndarray):
+        return np.may_share_memory(a, b)
+    return _owner(a) is _owner(b)
+
+
+def _owner(array: Array) -> Array:
+    return array if array.base is None else _owner(array.base)

@@ -58,6 +58,11 @@ class BatchNorm2d(Layer):
         counted = tracked and momentum is None
         self.num_batches_tracked: Array | None = np.zeros((), np.int64) if counted else None
 
+    @property
+    def statistics(self) -> tuple[Array | None, Array | None]:
+        """The running mean and variance."""
+        return self.running_mean, self.running_var
+
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 4:
             raise self.error(f"expected an input of shape (N, {self.num_features}, H, W), got {input_shape}")

@@ -38,7 +38,7 @@ def class_key(layer_class: type[Layer]) -> str:
 def tensors(layer: Layer) -> dict[str, Array]:
     """All parameters and buffers as NumPy arrays, not copied where they are NumPy arrays already."""
     return {
-        key: owner.numpy() if isinstance(owner, Parameter) else _to_numpy(owner, getattr(owner, name))
+        key: owner.numpy() if isinstance(owner, Parameter) else _to_numpy(getattr(owner, name))
         for key, (owner, name) in _slots(layer).items()
     }
 
@@ -69,7 +69,9 @@ def load(layer: Layer, given: Mapping[str, Any], strict: bool) -> UnmatchedKeys:
         if isinstance(owner, Parameter):
             owner.data = array
         else:
-            setattr(owner, name, _to_backend(np.array(array, getattr(owner, name).dtype), owner.backend))
+            here = getattr(owner, name)
+            new = np.array(array, here.dtype)
+            setattr(owner, name, _to_backend(new, owner.backend) if backends.is_on_device(here) else new)
     return UnmatchedKeys(missing, unexpected)
 
 
@@ -81,21 +83,18 @@ def as_real_array(value: Any) -> Array:
     """
     if hasattr(value, "detach"):
         value = value.detach()
-    array = np.asarray(value)
+    array = backends.to_numpy(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"expected an array of real numbers, got one of {array.dtype}")
     return array
 
 
 def move_buffer(layer: Layer, name: str, backend: str, dtype: DType) -> None:
-    """Bring a buffer to a backend; to a dtype as well if it holds floating point."""
+    """Bring a buffer of floating point to a backend and a dtype; counts stay where they are read."""
     value = getattr(layer, name)
-    if value is None:
+    if value is None or value.dtype.kind != "f":
         return
-    array = _to_numpy(layer, value)
-    if array.dtype.kind == "f":
-        array = array.astype(dtype, copy=False)
-    setattr(layer, name, _to_backend(array, backend))
+    setattr(layer, name, _to_backend(_to_numpy(value).astype(dtype, copy=False), backend))
 
 
 def _slots(layer: Layer) -> dict[str, tuple[Parameter | Layer, str]]:
@@ -116,13 +115,9 @@ def _is_batch_count(key: str) -> bool:
     return key.rpartition(".")[2] == _BATCH_COUNT
 
 
-def _to_numpy(layer: Layer, array: Array) -> Array:
-    here = array if isinstance(array, np.ndarray) else backends.get(layer.backend).to_numpy(array)
-    return np.asarray(here, order="C")  # safetensors writes others as their memory lies
+def _to_numpy(array: Array) -> Array:
+    return np.asarray(backends.to_numpy(array), order="C")  # safetensors writes others as their memory lies
 
 
 def _to_backend(array: Array, backend: str) -> Array:
-    if backend in backends.NUMPY_BACKENDS:
-        return array
-    moved: Array = backends.get(backend).asarray(array)
-    return moved
+    return array if backend in backends.NUMPY_BACKENDS else backends.to_backend(array, backend)

@@ -29,6 +29,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self.state: dict[Parameter, dict[str, Any]] = {}
+        self._place: tuple[str, Any] | None = None
         if isinstance(params, Parameter | Mapping):
             raise TypeError(f"expected a list of parameters or of groups, got one {type(params).__name__}")
         given = list(params)
@@ -78,6 +79,10 @@ class Optimizer:
         for group in self.param_groups:
             active = [parameter for parameter in group["params"] if parameter.grad is not None]
             if active:
+                place = active[0].backend, active[0].dtype
+                if place != self._place:
+                    _follow(self.state, self._parameters())
+                    self._place = place
                 self._update(group, active, backends.get(active[0].backend))
 
     def state_dict(self) -> dict[str, Any]:
@@ -89,7 +94,7 @@ class Optimizer:
         ]
         state = {
             numbers[id(parameter)]: {
-                key: _numpy(parameter, value) if _is_array(value) else value for key, value in entry.items()
+                key: _numpy(value) if _is_array(value) else value for key, value in entry.items()
             }
             for parameter, entry in self.state.items()
         }
@@ -146,8 +151,8 @@ def _is_array(value: object) -> bool:
     return hasattr(value, "shape")
 
 
-def _numpy(parameter: Parameter, array: Array) -> Array:
-    return np.array(backends.get(parameter.backend).to_numpy(array))
+def _numpy(array: Array) -> Array:
+    return np.array(backends.to_numpy(array))
 
 
 def _restored(parameter: Parameter, entry: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -157,12 +162,12 @@ def _restored(parameter: Parameter, entry: Mapping[str, Any], number: int) -> di
         if key == "step":
             restored[key] = int(value)
         elif _is_array(value):
-            array = np.array(np.asarray(value), parameter.dtype, order="C")
+            array = np.array(backends.to_numpy(value), parameter.dtype, order="C")
             if array.shape != parameter.shape:
                 raise ValueError(
                     f"{key} of parameter {number} has shape {array.shape}, needs {parameter.shape}"
                 )
-            restored[key] = backends.get(parameter.backend).asarray(array)
+            restored[key] = backends.to_backend(array, parameter.backend)
         elif value is not None:
             restored[key] = value
     return restored
@@ -196,3 +201,18 @@ def zeros(parameter: Parameter, ops: ModuleType) -> Array:
     """Zeros like a parameter, where it lives."""
     zeros: Array = ops.asarray(np.zeros(parameter.shape, parameter.dtype))
     return zeros
+
+
+def _follow(state: dict[Parameter, dict[str, Any]], parameters: list[Parameter]) -> None:
+    """Bring the state of parameters that a model has taken to another backend or dtype there as well."""
+    for number, parameter in enumerate(parameters):
+        entry = state.get(parameter)
+        if entry is None:
+            continue
+        data = parameter.peek()
+        strange = any(
+            _is_array(value) and (type(value) is not type(data) or value.dtype != data.dtype)
+            for value in entry.values()
+        )
+        if strange:
+            entry.update(_restored(parameter, entry, number))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import numpy as np
-
 from nbconv import backends
 from nbconv.errors import NonFiniteError
 from nbconv.parameter import Parameter
@@ -57,7 +55,7 @@ def clip_grad_value_(parameters: Parameter | Iterable[Parameter], clip_value: fl
         raise ValueError(f"clip_value must not be negative, got {clip_value}")
     for parameter in _with_gradient(parameters):
         assert parameter.grad is not None
-        np.clip(parameter.grad, -clip_value, clip_value, out=parameter.grad)
+        parameter.grad.clip(-clip_value, clip_value, out=parameter.grad)
 
 
 def scale_gradients(parameters: Iterable[Parameter], factor: float) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nbconv import backends
 from nbconv.errors import DataError
 from nbconv.typing import Array, Shape
 
@@ -102,7 +103,7 @@ def _checked(name: str, count: int, shape: Shape, mean: Array, sums: Array) -> M
 
 def _portions(name: str, data: Data) -> Iterator[Array]:
     """The inputs in float64, some rows at a time, each (C, H, W) in C order."""
-    inputs = [data] if isinstance(data, np.ndarray) else (batch for batch, _ in data)
+    inputs = [data] if backends.is_array(data) else (batch for batch, _ in data)
     shape: Shape | None = None
     for x in inputs:
         if x.dtype.kind != "f":
@@ -115,4 +116,4 @@ def _portions(name: str, data: Data) -> Iterator[Array]:
             raise DataError(f"{name}.fit: expected inputs of shape {wanted}, got {x.shape}")
         shape = x.shape[1:]
         for start in range(0, len(x), _ROWS):
-            yield np.ascontiguousarray(x[start : start + _ROWS], np.float64)
+            yield np.ascontiguousarray(backends.to_numpy(x[start : start + _ROWS]), np.float64)

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
+from nbconv import backends
 from nbconv.augment import batch_seed
 from nbconv.typing import Array
 
@@ -44,7 +45,7 @@ class Loader(Protocol):
 
 def is_loader(data: Any) -> TypeGuard[Loader]:
     """Whether something gives batches by itself."""
-    return not isinstance(data, np.ndarray) and isinstance(data, Loader)
+    return not backends.is_array(data) and isinstance(data, Loader)
 
 
 class Source(Protocol):
@@ -77,7 +78,7 @@ class ArraySource:
             order = np.random.default_rng([self._seed, epoch]).permutation(order)
         for start in range(first * self._size, len(order), self._size):
             index = order[start : start + self._size]
-            yield self._take(index), self._y[index]
+            yield self._take(index), _at(self._y, index)
 
 
 class LoaderSource:
@@ -117,8 +118,8 @@ def _taker(x: Array, batch_size: int) -> Callable[[Array], Array]:
     the next batch is taken. Other layouts are gathered as they are; the model converts them where they enter.
     """
     rows = x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
-    if not rows.flags.c_contiguous:
-        return lambda index: x[index]
+    if backends.is_on_device(x) or not rows.flags.c_contiguous:
+        return lambda index: _at(x, index)
     memory = np.empty((min(batch_size, len(x)), *rows.shape[1:]), x.dtype)
 
     def take(index: Array) -> Array:
@@ -127,3 +128,11 @@ def _taker(x: Array, batch_size: int) -> Callable[[Array], Array]:
         return batch.transpose(0, 3, 1, 2) if x.ndim == 4 else batch
 
     return take
+
+
+def _at(array: Array, index: Array) -> Array:
+    """The examples at some indices, where the array is."""
+    if backends.is_on_device(array):
+        index = backends.to_backend(index, backends.of_array(array))
+    taken: Array = array[index]
+    return taken

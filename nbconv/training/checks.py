@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nbconv import backends
 from nbconv.data.split import stratified_split
 from nbconv.errors import DataError, NonFiniteError
 from nbconv.sequential import Sequential
@@ -29,7 +30,7 @@ def checked(
         LayerError: when x does not fit the model.
         ValueError: when batch_size is less than 1.
     """
-    x, y = np.asarray(x), np.asarray(y)
+    x, y = backends.array_of(x), backends.array_of(y)
     if batch_size < 1:
         raise ValueError(f"Trainer.{name}: expected a batch_size of at least 1, got {batch_size}")
     if x.ndim < 2 or y.ndim < 1:
@@ -51,11 +52,12 @@ def checked(
 
 def hold_out(y: Array, fraction: float, seed: int) -> tuple[Array, Array]:
     """Indices to train on and to hold out: stratified for class labels, any for other targets."""
-    labels = y if are_labels(y) and y.ndim == 1 else np.zeros(len(y), np.int64)
+    labels = backends.to_numpy(y) if are_labels(y) and y.ndim == 1 else np.zeros(len(y), np.int64)
     return stratified_split(labels, fraction, seed)
 
 
 def _check_labels(name: str, labels: Array, classes: int, ignored: int | None) -> None:
+    labels = backends.to_numpy(labels)
     wrong = (labels < 0) | (labels >= classes)
     if ignored is not None:
         wrong &= labels != ignored
@@ -69,7 +71,7 @@ def _check_labels(name: str, labels: Array, classes: int, ignored: int | None) -
 
 
 def _check_finite(name: str, x: Array) -> None:
-    for i, example in enumerate(x):  # one at a time: no mask as large as the data
+    for i, example in enumerate(map(backends.to_numpy, x)):  # one at a time: no mask as large as the data
         if not np.isfinite(example).all():
             place = tuple(int(j) for j in np.argwhere(~np.isfinite(example))[0])
             raise NonFiniteError(f"Trainer.{name}: the inputs hold {example[place]} at {(i, *place)}")

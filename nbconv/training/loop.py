@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from nbconv import backends
 from nbconv.callbacks.base import TrainingState
 from nbconv.optim.clip import scale_gradients
 from nbconv.training.batches import Augment, Batch, Source, augmented
-from nbconv.training.evaluation import evaluate, measure, placed
+from nbconv.training.evaluation import evaluate, measure, placed, with_counts
 from nbconv.training.means import Means
-from nbconv.training.nonfinite import dropouts_of, explain
+from nbconv.training.nonfinite import dropouts_of, explain, explain_late
 from nbconv.typing import Array
+from nbconv.upload import ahead
 
 if TYPE_CHECKING:
     from nbconv.losses import Loss
@@ -51,6 +53,7 @@ class Loop:
         self._validation = validation
         self._dropouts = dropouts_of(state.model)
         self._in_step: list[int] = []  # numbers of examples of the batches in the step so far
+        self._first = 0  # of the epoch's batches that this run has trained on
 
     def run(self) -> None:
         """Train until the last epoch is over, or the run is stopped."""
@@ -72,33 +75,48 @@ class Loop:
             self._call("on_epoch_begin")
         if state.done < state.batches:
             before, start = state.seconds, time.perf_counter()
-            for number, (inputs, targets) in enumerate(self._batches(), state.done):
+            for number, (inputs, targets, counted) in enumerate(self._batches(), state.done):
                 state.batch = number
-                self._train_batch(inputs, targets)
+                self._train_batch(inputs, targets, counted)
                 state.seconds = before + time.perf_counter() - start
                 self._call("on_batch_end")
+                self._check_losses()
                 if (state.stop or state.history.interrupted) and state.stepped:
                     break
+        state.means.read()
+        self._check_losses()
         state.logs["lr"] = state.optimizer.param_groups[0]["lr"]
         state.logs["seconds"] = state.seconds
         state.logs["images_per_second"] = state.seen / state.seconds if state.seconds else 0.0
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[tuple[Array, Array, Any]]:
         state = self._state
         batches = self._source.batches(state.epoch, state.done)
-        if self._augment is None:
-            return batches
-        return augmented(batches, self._augment, state.seed, state.epoch, state.done)
+        if self._augment is not None:
+            batches = augmented(batches, self._augment, state.seed, state.epoch, state.done)
+        self._first = state.done
+        return ahead(with_counts(self._loss, batches), state.model)
 
-    def _train_batch(self, inputs: Array, targets: Array) -> None:
+    def _check_losses(self) -> None:
+        """Raise if one of the losses that have been read was NaN or infinite."""
+        state = self._state
+        if state.means.strange is None:
+            return
+        number, loss = state.means.strange
+        batch = self._first + number + 1
+        where = f"in epoch {state.epoch + 1}, batch {batch}"
+        raise explain_late(state.model, f"the loss is {loss} {where}, noticed after batch {state.done}")
+
+    def _train_batch(self, inputs: Array, targets: Array, counted: Any) -> None:
         state, in_step = self._state, self._in_step
         state.at_rest = False
         offsets = [dropout.offset for dropout in self._dropouts]
         if not in_step:
             state.optimizer.zero_grad()
         outputs, backprop = state.model.forward(inputs, training=True, input_grad=False)
-        loss, gradient = self._loss(outputs, targets)
-        if not math.isfinite(loss):
+        with backends.deferred(state.model.backend):
+            loss, gradient = self._loss(outputs, targets)
+        if not backends.is_array(loss) and not math.isfinite(loss):
             where = f"in epoch {state.epoch + 1}, batch {state.batch + 1} (step {state.step + 1})"
             raise explain(state.model, inputs, f"the loss is {loss} {where}", offsets)
         in_step.append(len(inputs))
@@ -111,8 +129,8 @@ class Loop:
         state.loss = loss
         state.seen += len(inputs)
         state.done = state.batch + 1
-        state.means.add(len(inputs), measure(self._loss, outputs, targets, loss))
-        state.logs = state.means.logs()
+        state.means.add(len(inputs), measure(outputs, targets, loss, counted))
+        state.logs = None
         state.at_rest = state.stepped
 
     def _step(self) -> None:
@@ -131,7 +149,7 @@ class Loop:
         state = self._state
         self._call("on_epoch_trained")
         if self._validation is not None:
-            measured = evaluate(state.model, self._loss, self._validation(), state)
+            measured = evaluate(state.model, self._loss, self._validation(), state, self._validation)
             if state.history.interrupted:
                 return
             state.logs.update({f"val_{name}": value for name, value in measured.items()})

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbconv import backends
 from nbconv.errors import NonFiniteError
 from nbconv.inspect.finite import check_finite
 from nbconv.layers.base import Layer
@@ -34,7 +35,7 @@ def explain(model: Sequential, x: Array, what: str, offsets: Sequence[int] | Non
     """
     try:
         _look_at_parameters(model)
-        check_finite(model.ops.to_numpy(model.prepare(x)), "the input")
+        check_finite(backends.to_numpy(model.prepare(x)), "the input")
         outputs: Any
         if offsets is None:
             outputs = infer_checked(model, model.prepare(x))
@@ -46,14 +47,23 @@ def explain(model: Sequential, x: Array, what: str, offsets: Sequence[int] | Non
     except NonFiniteError as error:
         return NonFiniteError(f"{what}: {error.message}", error.layer, error.position)
     outputs = outputs[0] if isinstance(outputs, tuple) else outputs
-    largest = float(np.abs(np.asarray(model.ops.to_numpy(outputs))).max(initial=0.0))
+    largest = float(np.abs(backends.to_numpy(outputs)).max(initial=0.0))
     return NonFiniteError(
         f"{what}, though all outputs are finite, the largest {largest:.3g}: "
         "is the learning rate too large, or do the targets not fit the loss?"
     )
 
 
-def _look_at_parameters(model: Sequential) -> None:
+def explain_late(model: Sequential, what: str) -> NonFiniteError:
+    """The same where the model has been trained on since, so that only what became of it can be seen."""
+    try:
+        _look_at_parameters(model, "by now")
+    except NonFiniteError as error:
+        return NonFiniteError(f"{what}: {error.message}", error.layer, error.position)
+    return NonFiniteError(f"{what}, though all parameters are finite: do the targets not fit the loss?")
+
+
+def _look_at_parameters(model: Sequential, since: str = "since the step before") -> None:
     for position, layer in model.named_layers():
         for name, value in vars(layer).items():
             if not isinstance(value, Parameter) or not value.is_drawn:
@@ -61,7 +71,7 @@ def _look_at_parameters(model: Sequential) -> None:
             try:
                 check_finite(value.numpy(), f"the {name}")
             except NonFiniteError as error:
-                message = f"{error.message}, since the step before: is the learning rate too large?"
+                message = f"{error.message}, {since}: is the learning rate too large?"
                 raise NonFiniteError(message, type(layer).__name__, position) from None
 
 
@@ -84,7 +94,7 @@ def _watch(layer: Layer, position: str) -> None:
     def check(y: Any) -> None:
         for output in y if isinstance(y, tuple) else (y,):
             try:
-                check_finite(np.asarray(layer.ops.to_numpy(output)), "the output")
+                check_finite(backends.to_numpy(output), "the output")
             except NonFiniteError as error:
                 raise _PlacedError(error.message, type(layer).__name__, position) from None
 
