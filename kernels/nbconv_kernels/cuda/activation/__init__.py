@@ -14,6 +14,10 @@ from nbconv_kernels.cuda.activation.log_softmax import (
     log_softmax,
     log_softmax_backward,
 )
+from nbconv_kernels.cuda.activation.prelu import (
+    prelu,
+    prelu_backward,
+)
 from nbconv_kernels.cuda.activation.rectifiers import (
     elu,
     elu_backward,
@@ -52,6 +56,8 @@ __all__ = [
     "leaky_relu_backward",
     "log_softmax",
     "log_softmax_backward",
+    "prelu",
+    "prelu_backward",
     "relu",
     "relu6",
     "relu6_backward",
