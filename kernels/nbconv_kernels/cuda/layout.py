@@ -29,13 +29,14 @@ from nbconv_kernels.cuda.memory import (
     empty,
     empty_as,
     empty_nchw,
+    in_fours,
+    in_order_of,
     is_array,
     is_range_of_channels,
-    is_whole,
     namespace,
     whole,
 )
-from nbconv_kernels.cuda.target import cuda, f32s, float32, u32, uint32
+from nbconv_kernels.cuda.target import cuda, f32, f32s, float32, u32, uint32
 
 __all__ = ["accumulate", "add", "asarray", "channels_last", "empty_like", "flatten", "to_numpy", "unflatten"]
 
@@ -178,15 +179,16 @@ def _unflattened(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 @kernel(block=_BLOCK)
-def _add(a: f32s, b: f32s, total: f32s, n: u32):
+def _add(a: f32s, b: f32s, total: f32s, scale: f32, n: u32, fours: u32):
     i = uint32(uint32(4) * thread_index())
-    if uint32(i + uint32(4)) <= n:
+    if uint32(i + uint32(4)) <= fours:
         a0, a1, a2, a3 = load4(a, i)
         b0, b1, b2, b3 = load4(b, i)
-        store4(total, i, a0 + b0, a1 + b1, a2 + b2, a3 + b3)
+        store4(total, i, a0 + scale * b0, a1 + scale * b1, a2 + scale * b2, a3 + scale * b3)
     else:
-        while i < n:
-            total[i] = a[i] + b[i]
+        last = min(n, uint32(i + uint32(4)))
+        while i < last:
+            total[i] = a[i] + scale * b[i]
             i = uint32(i + uint32(1))
 
 
@@ -200,7 +202,7 @@ def add(a: Array, b: Array) -> Array:
     check_float("add", a, b)
     check_same_shape("add", a=a, b=b)
     total = empty_as(a)
-    _add[blocks(a.size, 4 * _BLOCK)](whole(a), whole(b), total, a.size)
+    _add[blocks(a.size, 4 * _BLOCK)](whole(a), whole(b), total, 1.0, a.size, a.size)
     return total
 
 
@@ -211,10 +213,19 @@ def accumulate(into: Array, value: Array) -> None:
         TypeError: if they are not both float32.
         ValueError: if the shapes differ or ``into`` is read-only.
     """
-    check_float("accumulate", into, value)
-    check_same_shape("accumulate", into=into, value=value)
-    check_writeable("accumulate", into)
-    if not is_whole(into):
-        into[...] = add(into, value)
+    accumulate_scaled("accumulate", into, value, 1.0)
+
+
+def accumulate_scaled(op: str, into: Array, value: Array, scale: float) -> None:
+    """``into += scale * value`` in place, as the op of that name."""
+    check_float(op, into, value)
+    check_same_shape(op, into=into, value=value)
+    check_writeable(op, into)
+    ordered = in_order_of(into, value)
+    if ordered is None:
+        copy = whole(into)
+        accumulate_scaled(op, copy, value, scale)
+        into[...] = copy
         return
-    _add[blocks(into.size, 4 * _BLOCK)](into, whole(value), into, into.size)
+    fours = in_fours(into.size, into, ordered)
+    _add[blocks(into.size, 4 * _BLOCK)](into, ordered, into, scale, into.size, fours)

@@ -92,6 +92,23 @@ def is_whole(x: Array) -> bool:
     return bool(contiguous and address(x) % 16 == 0)
 
 
+def in_fours(count: int, *arrays: Array | None) -> int:
+    """``count`` if kernels may take four elements of each of these at a time, else 0.
+
+    For arrays that are changed in place, which may begin anywhere.
+    """
+    return count if all(x is None or address(x) % 16 == 0 for x in arrays) else 0
+
+
+def in_order_of(into: Array, value: Array) -> Array | None:
+    """``value`` with its elements one after another as those of ``into`` are; None where these are apart."""
+    if into.flags.c_contiguous:
+        return namespace(value).ascontiguousarray(value)
+    if into.ndim == 4 and into.transpose(0, 2, 3, 1).flags.c_contiguous:
+        return namespace(value).ascontiguousarray(value.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    return None
+
+
 def whole(x: Array) -> Array:
     """``x`` with its elements one after another in the layout of results: itself, or a copy."""
     if is_whole(x):
