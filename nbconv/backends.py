@@ -6,6 +6,7 @@ without computing, wherever they are, finds here how to tell and to move them.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 import importlib.util
@@ -19,11 +20,12 @@ import numpy as np
 from nbconv.errors import BackendUnavailable
 from nbconv.typing import Array, DType
 
+_CUDA = "nbconv_kernels.cuda"
 _MODULES = {
     "cpu": "nbconv_kernels.cpu",
     "reference": "nbconv_kernels.reference",
-    "cuda": "nbconv_kernels.cuda",
-    "cuda-emulated": "nbconv_kernels.cuda",
+    "cuda": _CUDA,
+    "cuda-emulated": _CUDA,
 }
 NUMPY_BACKENDS = frozenset({"cpu", "reference", "cuda-emulated"})
 """Backends whose arrays are NumPy arrays."""
@@ -33,10 +35,12 @@ _ARRAYS_OF = {"cupy": "cuda"}
 
 _FLOAT32_ONLY = frozenset({"cuda", "cuda-emulated"})
 
+_CUDA_IS_WHOLE = False  # until every op has its kernel
 _NO_CUDA = (
     "this version of nbconv has no CUDA kernels yet; they will come with the extras "
     '"nbconv[cuda12]" and "nbconv[cuda13]"; until then use backend="cpu"'
 )
+_INSTALL = 'run "pip install nbconv[cuda13]", or "nbconv[cuda12]" for a driver before 580'
 
 
 @functools.cache
@@ -48,7 +52,8 @@ def get(name: str) -> ModuleType:
         ValueError: if there is none of that name.
     """
     check(name)
-    return importlib.import_module(_MODULES[name])
+    module = importlib.import_module(_MODULES[name])
+    return _placed(name, module) if module.__name__ == _CUDA else module
 
 
 def check(name: str, dtype: DType | None = None) -> None:
@@ -78,7 +83,61 @@ def _state(name: str) -> bool | str:
     if name == "cpu":
         numba = importlib.util.find_spec("numba") is not None
         return numba or 'Numba is not installed: run "pip install numba"'
-    return _NO_CUDA if name.startswith("cuda") else True
+    if _MODULES[name] == _CUDA:
+        return _cuda_state(emulated=name != "cuda")
+    return True
+
+
+@functools.cache
+def _cuda_state(emulated: bool) -> bool | str:
+    """Whether kernels can be compiled and, unless they are emulated, run."""
+    if not _CUDA_IS_WHOLE:
+        return _NO_CUDA
+    for package, module in (("numba-cuda", "numba_cuda"), ("cuda-bindings", "cuda.bindings")):
+        if not _is_installed(module):
+            return f"{package} is not installed: {_INSTALL}"
+    pathfinder = importlib.import_module("cuda.pathfinder")
+    try:
+        pathfinder.load_nvidia_dynamic_lib("nvvm")
+    except Exception as error:  # its class differs between versions
+        return f"the compiler of CUDA (libnvvm) is not installed: {_INSTALL} ({_first_line(error)})"
+    return True if emulated else _gpu_state()
+
+
+def _gpu_state() -> bool | str:
+    if not _is_installed("cupy"):
+        return f"CuPy is not installed: {_INSTALL}"
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no CUDA driver found (libcuda.so.1): install NVIDIA's driver for the GPU"
+    cupy = importlib.import_module("cupy")
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"no usable GPU found: {_first_line(error)}"
+    return True if count else "no GPU found"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _placed(name: str, module: ModuleType) -> ModuleType:
+    """The CUDA ops with the name of a backend, and an ``asarray`` that brings arrays to where it computes."""
+    placed = ModuleType(module.__name__, module.__doc__)
+    vars(placed).update(vars(module), name=name)
+    if name not in NUMPY_BACKENDS:
+        device = importlib.import_module(f"{module.__name__}.device")
+        vars(placed).update(asarray=device.asarray, upload=device.upload)
+    return placed
 
 
 def is_array(value: object) -> TypeGuard[Array]:

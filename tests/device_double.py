@@ -173,6 +173,12 @@ def asarray(x, dtype=None):
     return DeviceArray(np.array(x, dtype))
 
 
+def upload(x, dtype):
+    """As ``asarray``, the array to be had by a call."""
+    array = asarray(x, dtype)
+    return lambda: array
+
+
 def to_numpy(x):
     assert isinstance(x, DeviceArray), "there is nothing to copy"
     reads["copy"] += 1
