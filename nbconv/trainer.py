@@ -122,7 +122,15 @@ class Trainer:
         saved = None if resume is None else snapshot.load(resume)
         seed = self._seed(seed, saved)
         source, validation = self._sources(
-            x, y, batch_size, shuffle, validation_data, validation_split, check_finite, seed
+            x,
+            y,
+            batch_size,
+            shuffle,
+            validation_data,
+            validation_split,
+            check_finite,
+            seed,
+            augment is not None,
         )
 
         active = [*self.callbacks, *callbacks, *([ProgressBar()] if verbose else [])]
@@ -191,6 +199,7 @@ class Trainer:
         validation_split: float,
         check_finite: bool,
         seed: int,
+        augmented: bool,
     ) -> tuple[Source, Validation | None]:
         """Where to take the batches from to train and to validate on."""
         validation: Validation | None = None
@@ -206,7 +215,7 @@ class Trainer:
             if y is not None or validation_split:
                 raise ValueError("Trainer.fit: a loader gives the targets; validation_split needs arrays")
             return LoaderSource(x), validation
-        inputs, targets = self._checked("fit", x, y, batch_size, check_finite)
+        inputs, targets = self._checked("fit", x, y, batch_size, check_finite, augmented)
         indices = np.arange(len(inputs))
         if validation_split:
             indices, held_out = hold_out(targets, validation_split, seed)
@@ -223,5 +232,7 @@ class Trainer:
             return self.model.seed
         return int(np.random.default_rng().integers(2**63))
 
-    def _checked(self, name: str, x: Any, y: Any, batch_size: int, check_finite: bool) -> tuple[Array, Array]:
-        return checked(name, self.model, self.loss, x, y, batch_size, check_finite)
+    def _checked(
+        self, name: str, x: Any, y: Any, batch_size: int, check_finite: bool, augmented: bool = False
+    ) -> tuple[Array, Array]:
+        return checked(name, self.model, self.loss, x, y, batch_size, check_finite, augmented)

@@ -32,7 +32,7 @@ def test_airbench(capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_alexnet(capsys, tmp_path):
+def test_alexnet(capsys, tmp_path, monkeypatch):
     image = pytest.importorskip("PIL.Image")
     rng = np.random.default_rng(0)
     for part, count in (("train", 2), ("test", 1)):
@@ -41,6 +41,17 @@ def test_alexnet(capsys, tmp_path):
             folder.mkdir(parents=True)
             for i in range(count):
                 image.fromarray(rng.integers(0, 256, (240, 256, 3), np.uint8)).save(folder / f"{i}.png")
+    crops = []
+    change = nb.augment.Compose.__call__
+
+    def watch(self, x, y, seed):
+        made = change(self, x, y, seed)
+        crops.append((x.shape, made[0].shape))
+        return made
+
+    monkeypatch.setattr(nb.augment.Compose, "__call__", watch)
     result = train(capsys, "--recipe", "alexnet", "--data", tmp_path / "photos", "--epochs", 1)
+    assert crops == [((4, 3, 256, 256), (4, 3, 227, 227))]
     assert (result["model"], result["size"], result["epochs"]) == ("alexnet", 227, 1)
+    assert result["preprocess"] == "standardize"
     assert 0.1 < result["train_loss"] < 10

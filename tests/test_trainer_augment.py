@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from test_trainer import blobs, small_model, trainer_of
 
+import nbconv as nb
 from nbconv.augment import batch_seed
 
 
@@ -51,6 +52,20 @@ def test_class_probabilities_in_place_of_labels():
     history = trainer.fit(x, y, 8, 16, augment=lambda x, y, _: (x, soft[y]), verbose=False)
     assert "accuracy" not in history
     assert trainer.evaluate(x, y)["accuracy"] > 0.95
+
+
+def test_augmentation_may_crop_images_to_what_the_model_takes():
+    """224 of 256, and all of it in evaluation."""
+    x, y = blobs(60)
+    large = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    crop = nb.augment.RandomCrop(x.shape[2:])
+    trainer = trainer_of(small_model())
+    history = trainer.fit(large, y, 2, 16, augment=crop, validation_data=(x, y), verbose=False)
+    assert history.epochs == 2
+    with pytest.raises(nb.LayerError, match="expected"):
+        trainer.fit(large, y, 2, 16, verbose=False)
+    with pytest.raises(nb.LayerError, match="expected"):
+        trainer.fit(large, y, 2, 16, augment=nb.augment.RandomHorizontalFlip(), verbose=False)
 
 
 def test_seeds_of_batches_are_unsigned_64_bit_numbers():

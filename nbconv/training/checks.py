@@ -8,7 +8,7 @@ import numpy as np
 
 from nbconv import backends
 from nbconv.data.split import stratified_split
-from nbconv.errors import DataError, NonFiniteError
+from nbconv.errors import DataError, LayerError, NonFiniteError
 from nbconv.sequential import Sequential
 from nbconv.typing import Array
 
@@ -19,9 +19,18 @@ def are_labels(targets: Array) -> bool:
 
 
 def checked(
-    name: str, model: Sequential, loss: Any, x: Array, y: Array, batch_size: int, check_finite: bool
+    name: str,
+    model: Sequential,
+    loss: Any,
+    x: Array,
+    y: Array,
+    batch_size: int,
+    check_finite: bool,
+    augmented: bool = False,
 ) -> tuple[Array, Array]:
     """``x`` and ``y`` as arrays that a pass over the model can use.
+
+    What does not fit the model may do so when it is ``augmented``, such as a crop of a larger image.
 
     Raises:
         DataError: when there are no examples, their number is not that of the targets, or a label is none of
@@ -44,7 +53,12 @@ def checked(
         raise DataError(f"Trainer.{name}: the data set is empty: inputs of shape {x.shape}")
     if check_finite:
         _check_finite(name, x)
-    output_shape = model.output_shape((1, *x.shape[1:]))
+    try:
+        output_shape = model.output_shape((1, *x.shape[1:]))
+    except LayerError:
+        if not augmented:
+            raise
+        return x, y
     if are_labels(y) and len(output_shape) == y.ndim + 1:
         _check_labels(name, y, output_shape[1], getattr(loss, "ignore_index", None))
     return x, y
