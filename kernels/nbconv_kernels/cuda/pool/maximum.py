@@ -4,7 +4,10 @@
 
 Memory is (N, H, W, C). Forward: a thread takes four channels (``pixels``) through a window, with the best
 values and their places in registers. The first tap inside the input and the number of taps come from tables
-along each axis, made once for a geometry.
+along each axis, made once for a geometry. Windows of 2 x 2 and 3 x 3 have kernels of their own, whose loops
+are unrolled: all taps are asked for before the first is compared, so that memory is never idle. Where such a
+window is cut, its last taps stand for those outside, which changes nothing: neither the maximum, nor which of
+equal ones is the first, nor which NaN is the last.
 
 Backward: dx[indices] += dy. Each pixel gathers: of the windows that may have their maximum there (``places``)
 it adds the gradients of those that do, in order. So there are no atomic additions, and the bits are the same
@@ -15,11 +18,13 @@ Limit: memory bandwidth; where windows overlap, they find what they share in the
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
-from nbconv_kernels.cuda.build import device_function, kernel
+from nbconv_kernels.cuda.build import Kernel, device_function, kernel
+from nbconv_kernels.cuda.intrinsics import load4
 from nbconv_kernels.cuda.memory import Array, check_float, empty_nchw, tables, whole
 from nbconv_kernels.cuda.pixels import BLOCK, first_item, grid, next_item, quads, read4, write4
 from nbconv_kernels.cuda.pool.places import check_integers, places, reach, remember
@@ -35,55 +40,88 @@ def _better(value, best) -> Any:
     return value > best or value != value
 
 
-@kernel(block=BLOCK)
-def _max_pool(
-    x: f32s,
-    y: f32s,
-    indices: i32s,
-    windows: i32s,
-    channels: u32,
-    height: u32,
-    width: u32,
-    p_size: u32,
-    q_size: u32,
-    row_step: u32,
-    column_step: u32,
-):
-    """``windows``: the first row and the number of taps of each output row, then of columns."""
-    output_row = uint32(cuda.blockIdx.x)
-    image = uint32(output_row // p_size)
-    p = uint32(output_row - uint32(image * p_size))
-    top, rows = uint32(windows[p]), uint32(windows[uint32(p_size + p)])
-    groups = quads(channels)
-    item = first_item()
-    while item < uint32(q_size * groups):
-        q = uint32(item // groups)
-        channel = uint32(uint32(item - uint32(q * groups)) << uint32(2))
-        table = uint32(uint32(uint32(2) * p_size) + q)
-        left, columns = uint32(windows[table]), uint32(windows[uint32(table + q_size)])
-        base = uint32(uint32(image * uint32(height * width)) * channels)
-        start = uint32(uint32(top * width) + left)
-        a, b, c, d = read4(x, uint32(uint32(base + uint32(start * channels)) + channel), channel, channels)
-        a_at, b_at, c_at, d_at = int32(start), int32(start), int32(start), int32(start)
-        for _ in range(rows):
-            at = start
-            for _ in range(columns):
-                place = uint32(uint32(base + uint32(at * channels)) + channel)
-                e, f, g, h = read4(x, place, channel, channels)
-                if _better(e, a):
-                    a, a_at = e, int32(at)
-                if _better(f, b):
-                    b, b_at = f, int32(at)
-                if _better(g, c):
-                    c, c_at = g, int32(at)
-                if _better(h, d):
-                    d, d_at = h, int32(at)
-                at = uint32(at + column_step)
-            start = uint32(start + uint32(row_step * width))
-        out = uint32(uint32(uint32(uint32(output_row * q_size) + q) * channels) + channel)
-        write4(y, out, channel, channels, a, b, c, d)
-        write4(indices, out, channel, channels, a_at, b_at, c_at, d_at)
-        item = next_item(item)
+@device_function
+def _compared(best, places, taps, at) -> Any:
+    """The better of the best so far and of one more tap, for four channels, and where they lie."""
+    place = int32(at)
+    a, b, c, d = (
+        _better(taps[0], best[0]),
+        _better(taps[1], best[1]),
+        _better(taps[2], best[2]),
+        _better(taps[3], best[3]),
+    )
+    values = (
+        taps[0] if a else best[0],
+        taps[1] if b else best[1],
+        taps[2] if c else best[2],
+        taps[3] if d else best[3],
+    )
+    found = (
+        place if a else places[0],
+        place if b else places[1],
+        place if c else places[2],
+        place if d else places[3],
+    )
+    return values, found
+
+
+@functools.lru_cache
+def _max_pool(size: int) -> Kernel:
+    """The kernel for windows of ``size`` x ``size`` over fours of channels, or, for 0, of any."""
+
+    @kernel(block=BLOCK, constants=(size,) if size else ())
+    def _max_pool(
+        x: f32s,
+        y: f32s,
+        indices: i32s,
+        windows: i32s,
+        channels: u32,
+        height: u32,
+        width: u32,
+        p_size: u32,
+        q_size: u32,
+        row_step: u32,
+        column_step: u32,
+    ):
+        """``windows``: the first row and the number of taps of each output row, then of columns."""
+        output_row = uint32(cuda.blockIdx.x)
+        image = uint32(output_row // p_size)
+        p = uint32(output_row - uint32(image * p_size))
+        top, rows = uint32(windows[p]), uint32(windows[uint32(p_size + p)])
+        groups = quads(channels)
+        item = first_item()
+        while item < uint32(q_size * groups):
+            q = uint32(item // groups)
+            channel = uint32(uint32(item - uint32(q * groups)) << uint32(2))
+            table = uint32(uint32(uint32(2) * p_size) + q)
+            left, columns = uint32(windows[table]), uint32(windows[uint32(table + q_size)])
+            base = uint32(uint32(uint32(image * uint32(height * width)) * channels) + channel)
+            start = uint32(uint32(top * width) + left)
+            places = (int32(start), int32(start), int32(start), int32(start))
+            if size:
+                best = load4(x, uint32(base + uint32(start * channels)))
+                for r in range(size):
+                    row = uint32(start + uint32(min(uint32(r), uint32(rows - uint32(1))) * width))
+                    for s in range(size):
+                        at = uint32(row + min(uint32(s), uint32(columns - uint32(1))))
+                        taps = load4(x, uint32(base + uint32(at * channels)))
+                        best, places = _compared(best, places, taps, at)
+            else:
+                best = read4(x, uint32(base + uint32(start * channels)), channel, channels)
+                end = uint32(start + uint32(uint32(rows * row_step) * width))
+                while start < end:
+                    at, line_end = start, uint32(start + uint32(columns * column_step))
+                    while at < line_end:
+                        taps = read4(x, uint32(base + uint32(at * channels)), channel, channels)
+                        best, places = _compared(best, places, taps, at)
+                        at = uint32(at + column_step)
+                    start = uint32(start + uint32(row_step * width))
+            out = uint32(uint32(uint32(uint32(output_row * q_size) + q) * channels) + channel)
+            write4(y, out, channel, channels, best[0], best[1], best[2], best[3])
+            write4(indices, out, channel, channels, places[0], places[1], places[2], places[3])
+            item = next_item(item)
+
+    return _max_pool
 
 
 def _windows(g: Pool2dGeometry) -> tuple[Array]:
@@ -124,7 +162,10 @@ def max_pool2d(
     indices = empty_nchw(x, *g.output_shape, np.int32)
     if y.size:
         sizes = (g.c, g.h, g.w, g.p, g.q, g.dilation_h, g.dilation_w)
-        _max_pool[grid(g.n * g.p, g.q, g.c)](whole(x), y, indices, *tables(x, _windows, g), *sizes)
+        unrolled = (
+            g.r if g.r == g.s and g.r in (2, 3) and g.dilation_h == g.dilation_w == 1 and g.c % 4 == 0 else 0
+        )
+        _max_pool(unrolled)[grid(g.n * g.p, g.q, g.c)](whole(x), y, indices, *tables(x, _windows, g), *sizes)
     remember(indices, g)
     return y, indices
 
