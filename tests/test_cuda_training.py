@@ -1,0 +1,137 @@
+"""``backend="cuda-emulated"``: models trained by the compiled CUDA kernels, without a GPU, beside the CPU backend."""
+
+import importlib
+import pkgutil
+import types
+
+import numpy as np
+import pytest
+
+import nbconv as nb
+from nbconv import backends
+from nbconv_kernels import reference
+
+pytest.importorskip("numba_cuda", reason="the CUDA kernels are compiled by numba-cuda")
+cuda = importlib.import_module("nbconv_kernels.cuda")
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((10, 2, 8, 8), dtype=np.float32)
+Y = RNG.integers(0, 3, 10)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _kernels():
+    """The ops that have a kernel; those of the reference for the others."""
+    if backends._CUDA_IS_WHOLE:
+        yield
+        return
+    namespace = types.ModuleType(cuda.__name__)
+    vars(namespace).update({op: getattr(reference, op) for op in reference.__all__}, name="cuda-emulated")
+    specified = {module.name for module in pkgutil.iter_modules(reference.__path__)} - {"memory"}
+    for room in sorted(specified & {module.name for module in pkgutil.iter_modules(cuda.__path__)}):
+        module = importlib.import_module(f"{cuda.__name__}.{room}")
+        vars(namespace).update({op: getattr(module, op) for op in module.__all__ if op in reference.__all__})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, "_cuda_state", lambda emulated: emulated or "no GPU")
+        patch.setattr(backends, "_placed", lambda name, module: namespace)
+        yield
+    backends.get.cache_clear()
+
+
+def tiny(backend, seed=1):
+    """LeNet's kinds of layers, and those of later networks.
+
+    No bias in front of a normalisation: its gradient would be what rounding leaves, which Adam makes a step of.
+    """
+    return nb.Sequential(
+        nb.Conv2d(2, 4, 3, padding=1, bias=False),
+        nb.BatchNorm2d(4),
+        nb.ReLU(),
+        nb.MaxPool2d(2),
+        nb.Dropout(0.25),
+        nb.Flatten(),
+        nb.Dense(64, 3),
+        backend=backend,
+        seed=seed,
+    )
+
+
+def trained(backend, epochs=1, **fit):
+    model = tiny(backend)
+    optimizer = nb.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+    trainer = nb.Trainer(model, nb.CrossEntropyLoss(), optimizer)
+    return model, trainer.fit(X, Y, epochs, 4, verbose=False, **fit)
+
+
+def assert_close(states, tolerance=2e-5):
+    here, there = states
+    assert here.keys() == there.keys()
+    for key in here:
+        np.testing.assert_allclose(there[key], here[key], rtol=tolerance, atol=tolerance, err_msg=key)
+
+
+def test_one_step_agrees_with_the_cpu():
+    results = []
+    for backend in ("cpu", "cuda-emulated"):
+        model = tiny(backend)
+        optimizer = nb.Adam(model.parameters(), lr=0.01)
+        y, backprop = model.forward(X, training=True)
+        loss, dy = nb.CrossEntropyLoss(backend=backend)(y, Y)
+        dx = backprop(dy)
+        gradients = {name: np.array(p.grad) for name, p in model.named_parameters()}
+        optimizer.step()
+        results.append(({"y": y, "loss": loss, "dx": dx}, gradients, model.state_dict()))
+    for part in zip(*results, strict=True):
+        assert_close(part)
+
+
+def test_a_run_agrees_with_the_cpu_and_repeats_its_bits():
+    validated = {"epochs": 2, "validation_data": (X[:4], Y[:4]), "accumulate": 2}
+    here, history = trained("cpu", **validated)
+    there, history2 = trained("cuda-emulated", **validated)
+    again, _ = trained("cuda-emulated", **validated)
+    assert_close([here.state_dict(), there.state_dict()])
+    for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
+        np.testing.assert_allclose(history2.history[name], history.history[name], rtol=1e-5)
+    for key, value in there.state_dict().items():
+        np.testing.assert_array_equal(value, again.state_dict()[key], err_msg=key)
+
+
+def test_a_model_moves_and_is_saved_between_backends(tmp_path):
+    here, _ = trained("cpu")
+    here.save(tmp_path / "model.safetensors")
+    there = nb.load(tmp_path / "model.safetensors", backend="cuda-emulated")
+    expected = here.predict(X)
+    np.testing.assert_allclose(there.predict(X, 4), expected, rtol=1e-4, atol=1e-5)
+    assert type(there(X[:2])) is np.ndarray
+    there.save(tmp_path / "back.safetensors")
+    np.testing.assert_array_equal(nb.load(tmp_path / "back.safetensors").predict(X), expected)
+    np.testing.assert_array_equal(there.to("cpu").predict(X), expected)
+    np.testing.assert_allclose(there.to("cuda-emulated")(X), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_with_paths_is_evaluated_as_on_the_cpu():
+    model = nb.Sequential(
+        nb.Conv2d(2, 4, 3, padding=1, bias=False),
+        nb.BatchNorm2d(4),
+        nb.ReLU6(),
+        nb.Residual(nb.Sequential(nb.Conv2d(4, 4, 3, padding=1), nb.BatchNorm2d(4)), activation=nb.ReLU()),
+        nb.Concat(nb.Conv2d(4, 3, 1), nb.Conv2d(4, 4, 3, padding=1, groups=4)),
+        nb.GlobalAvgPool2d(),
+        nb.Dense(7, 3),
+        seed=2,
+    )
+    for _, layer in model.named_layers():
+        if isinstance(layer, nb.BatchNorm2d):
+            layer.running_mean = RNG.normal(0, 0.3, layer.num_features).astype(np.float32)
+            layer.running_var = RNG.uniform(0.5, 2, layer.num_features).astype(np.float32)
+    expected = model(X)
+    there = model.to("cuda-emulated")
+    np.testing.assert_allclose(there(X), expected, rtol=1e-4, atol=1e-5)
+    there.fuses = False
+    np.testing.assert_allclose(there(X), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_said_what_float64_needs():
+    with pytest.raises(ValueError, match="'cuda-emulated' computes in float32, got dtype float64"):
+        nb.Sequential(nb.Dense(2, 2), backend="cuda-emulated", dtype="float64")
