@@ -39,8 +39,6 @@ def _threads(block: Shape, blocks: int) -> tuple[Array, dict[str, Array]]:
         "%lanemask_gt": ~(bit | (bit - np.uint32(1))),
         "%lanemask_ge": ~(bit - np.uint32(1)),
     }
-    for array in (thread, *special.values()):
-        array.flags.writeable = False
     return thread, special
 
 

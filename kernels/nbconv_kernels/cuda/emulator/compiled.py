@@ -13,6 +13,8 @@ import numba
 import numpy as np
 from numba.extending import intrinsic
 
+from nbconv_kernels.cuda.emulator.types import Value
+
 __all__ = ["banks", "fma", "load", "maximum", "minimum", "sectors", "select", "store", "watch"]
 
 
@@ -24,21 +26,6 @@ def _compiled(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-vectorize: Any = numba.vectorize
-
-
-def _elementwise(*signatures: str) -> Callable[[Callable[..., Any]], Any]:
-    """Compile to a ufunc, kept on disk where there is a place for it."""
-
-    def compile_it(function: Callable[..., Any]) -> Any:
-        try:
-            return vectorize(list(signatures), cache=True)(function)
-        except RuntimeError:
-            return vectorize(list(signatures))(function)
-
-    return compile_it
-
-
 @intrinsic
 def _fused(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -47,46 +34,70 @@ def _fused(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, b, c), generate
 
 
-fused: Any = _fused
-"""Called as compiled code calls it, without the typing context."""
+@_compiled
+def _fma(a, b, c, out):  # type: ignore[no-untyped-def]
+    for k in range(out.size):
+        out[k] = _fused(a[k], b[k], c[k])  # type: ignore[call-arg]
 
 
-@_elementwise("f4(f4, f4, f4)", "f8(f8, f8, f8)")
-def fma(a: Any, b: Any, c: Any) -> Any:
-    """The product of a and b, plus c, rounded once."""
-    return fused(a, b, c)
+@_compiled
+def _minimum(a, b, out):  # type: ignore[no-untyped-def]
+    for k in range(out.size):
+        if a[k] == b[k]:
+            out[k] = a[k] if np.signbit(a[k]) else b[k]
+        else:
+            out[k] = a[k] if a[k] < b[k] or b[k] != b[k] else b[k]
 
 
-@_elementwise("f4(f4, f4)", "f8(f8, f8)")
-def minimum(a: Any, b: Any) -> Any:
+@_compiled
+def _maximum(a, b, out):  # type: ignore[no-untyped-def]
+    for k in range(out.size):
+        if a[k] == b[k]:
+            out[k] = b[k] if np.signbit(a[k]) else a[k]
+        else:
+            out[k] = a[k] if a[k] > b[k] or b[k] != b[k] else b[k]
+
+
+@_compiled
+def _select(condition, a, b, out):  # type: ignore[no-untyped-def]
+    for k in range(out.size):
+        out[k] = a[k] if condition[k] else b[k]
+
+
+def _over_lanes(loop: Any, *values: Value) -> Value:
+    """``loop`` over the lanes, where values may be scalars; the result is of the last one's dtype."""
+    if all(value.ndim for value in values):
+        out = np.empty(values[0].size, values[-1].dtype)
+        loop(*values, out)
+        return out
+    size = max(value.size for value in values)
+    out = _over_lanes(loop, *[value if value.ndim else np.full(size, value) for value in values])
+    return out if any(value.ndim for value in values) else out[0]
+
+
+def fma(a: Value, b: Value, c: Value) -> Value:
+    """The product of a and b, plus c, rounded once: float32 or float64."""
+    return _over_lanes(_fma, a, b, c)
+
+
+def minimum(a: Value, b: Value) -> Value:
     """The smaller one; the other one where one is NaN; -0 is smaller than 0."""
-    if a == b:
-        return a if np.signbit(a) else b
-    if a < b or b != b:
-        return a
-    return b
+    return _over_lanes(_minimum, a, b)
 
 
-@_elementwise("f4(f4, f4)", "f8(f8, f8)")
-def maximum(a: Any, b: Any) -> Any:
+def maximum(a: Value, b: Value) -> Value:
     """The greater one; the other one where one is NaN; 0 is greater than -0."""
-    if a == b:
-        return b if np.signbit(a) else a
-    if a > b or b != b:
-        return a
-    return b
+    return _over_lanes(_maximum, a, b)
 
 
-@_elementwise("b1(b1, b1, b1)", "u2(b1, u2, u2)", "u4(b1, u4, u4)", "u8(b1, u8, u8)", "f4(b1, f4, f4)")
-def _select(condition: Any, a: Any, b: Any) -> Any:
-    return a if condition else b
-
-
-def select(condition: Any, a: Any, b: Any) -> Any:
+def select(condition: Value, a: Value, b: Value) -> Value:
     """``a`` where the condition holds, else ``b``; both of one dtype."""
-    if a.dtype.char in "?HILQf":
-        return _select(condition, a, b)
-    return np.where(condition, a, b)
+    if condition.ndim == 0:
+        return a if condition else b
+    if a.dtype.kind == "f":
+        bits = np.dtype(f"u{a.dtype.itemsize}")
+        return _over_lanes(_select, condition, a.view(bits), b.view(bits)).view(a.dtype)
+    return _over_lanes(_select, condition, a, b)
 
 
 @_compiled

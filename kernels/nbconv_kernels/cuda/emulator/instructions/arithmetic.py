@@ -227,10 +227,9 @@ def _extreme(i: Instruction) -> Step:
         i.only()
         return elementwise(i, np.minimum if smaller else np.maximum, [kind] * 2, kind)
     i.only("ftz", "NaN")
+    number: Function = compiled.minimum if smaller else compiled.maximum
     if kind == "f16":
         number = np.fmin if smaller else np.fmax
-    else:
-        number = compiled.minimum if smaller else compiled.maximum
     if "NaN" not in i.modifiers:
         return elementwise(i, floating(i, number), [kind] * 2, kind)
 
