@@ -107,8 +107,8 @@ def lane_twofold(high, low, shift) -> Any:
 def _fold(parts: f32s, sums: f32s, count: u32, length: u32):
     thread = uint32(cuda.threadIdx.x)
     lane = uint32(thread & uint32(uint32(1 << _LANES) - uint32(1)))
-    i = uint32(uint32(uint32(cuda.blockIdx.y) << uint32(_LANES)) + lane)
-    start = uint32(uint32(cuda.blockIdx.x) * uint32(count * length))
+    i = uint32(uint32(uint32(cuda.blockIdx.x) << uint32(_LANES)) + lane)
+    start = uint32(uint32(cuda.blockIdx.y) * uint32(count * length))
     total = float32(0)
     part = uint32(thread >> uint32(_LANES))
     while part < count and i < length:
@@ -116,7 +116,7 @@ def _fold(parts: f32s, sums: f32s, count: u32, length: u32):
         part = uint32(part + uint32(_BLOCK >> _LANES))
     total = lane_sum(total, uint32(_LANES))
     if thread < uint32(1 << _LANES) and i < length:
-        sums[uint32(uint32(uint32(cuda.blockIdx.x) * length) + i)] = total
+        sums[uint32(uint32(uint32(cuda.blockIdx.y) * length) + i)] = total
 
 
 def fold(parts: Array) -> Array:
@@ -127,5 +127,5 @@ def fold(parts: Array) -> Array:
     sums = empty(parts, (outer, *rest))
     length = sums.size // max(1, outer)
     if sums.size:
-        _fold[outer, blocks(length, 1 << _LANES)](parts, sums, count, length)
+        _fold[blocks(length, 1 << _LANES), outer](parts, sums, count, length)
     return sums
