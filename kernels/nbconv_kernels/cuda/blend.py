@@ -51,7 +51,7 @@ def transposed(sums: Iterable[Sequence[tuple[int, float]]], inputs: int) -> Sums
     return back
 
 
-@kernel(block=BLOCK)
+@kernel(block=BLOCK, min_blocks=8)
 def _blend(
     x: f32s,
     y: f32s,

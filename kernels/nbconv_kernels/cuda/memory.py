@@ -127,8 +127,8 @@ def is_range_of_channels(x: Array) -> bool:
 
 
 def upload(like: Array, values: Any, dtype: Any) -> Array:
-    """``values`` as a C-contiguous array of that dtype where ``like`` is."""
-    return namespace(like).ascontiguousarray(namespace(like).asarray(values), dtype)
+    """Numbers from the host as a C-contiguous array of that dtype where ``like`` is."""
+    return namespace(like).asarray(np.ascontiguousarray(values, dtype))
 
 
 def to_host(x: Any) -> Any:

@@ -40,7 +40,7 @@ from nbconv_kernels.geometry import (
 __all__ = ["adaptive_avg_pool2d", "adaptive_avg_pool2d_backward", "avg_pool2d", "avg_pool2d_backward"]
 
 
-@kernel(block=BLOCK)
+@kernel(block=BLOCK, min_blocks=8)
 def _gather(
     x: f32s,
     y: f32s,
