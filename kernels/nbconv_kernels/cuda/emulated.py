@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbconv_kernels.cuda import arguments as kernel_arguments
 from nbconv_kernels.cuda import emulator
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ checks = {"race": False, "banks": False}
 
 
 class HazardError(RuntimeError):
-    """Two warps met in shared memory without a barrier between them."""
+    """Two warps met in memory without a barrier between, or one read shared memory that nobody had written."""
 
 
 @functools.cache
@@ -29,12 +30,14 @@ def run(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> No
     """Run all blocks of ``kernel``.
 
     Raises:
-        HazardError: if a race was looked for and found.
+        HazardError: if hazards were looked for and found.
+        TypeError, ValueError: if the arguments do not fit the kernel.
     """
+    kernel_arguments.check(kernel, grid, arguments)
     values = [_memory(a) if isinstance(a, np.ndarray) else 0 if a is None else a for a in arguments]
     _, hazards = emulator.launch(kernel.ptx, grid, (kernel.block,), values, kernel=_parsed(kernel), **checks)
     if hazards:
-        raise HazardError(f"{kernel.name}: {len(hazards)} races, the first: {hazards[0]}")
+        raise HazardError(f"{kernel.name}: {len(hazards)} hazards, the first: {hazards[0]}")
 
 
 def _memory(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

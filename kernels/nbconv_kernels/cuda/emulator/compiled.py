@@ -64,40 +64,50 @@ def _select(condition, a, b, out):  # type: ignore[no-untyped-def]
         out[k] = a[k] if condition[k] else b[k]
 
 
-def _over_lanes(loop: Any, *values: Value) -> Value:
-    """``loop`` over the lanes, where values may be scalars; the result is of the last one's dtype."""
-    if all(value.ndim for value in values):
-        out = np.empty(values[0].size, values[-1].dtype)
-        loop(*values, out)
-        return out
+def _with_scalars(loop: Any, *values: Value) -> Value:
+    """``loop`` over the lanes, where some values are scalars; the result is of the last one's dtype."""
     size = max(value.size for value in values)
-    out = _over_lanes(loop, *[value if value.ndim else np.full(size, value) for value in values])
+    out = np.empty(size, values[-1].dtype)
+    loop(*[value if value.ndim else np.full(size, value) for value in values], out)
     return out if any(value.ndim for value in values) else out[0]
 
 
 def fma(a: Value, b: Value, c: Value) -> Value:
     """The product of a and b, plus c, rounded once: float32 or float64."""
-    return _over_lanes(_fma, a, b, c)
+    if a.ndim and b.ndim and c.ndim:
+        out = np.empty(a.size, a.dtype)
+        _fma(a, b, c, out)
+        return out
+    return _with_scalars(_fma, a, b, c)
 
 
 def minimum(a: Value, b: Value) -> Value:
     """The smaller one; the other one where one is NaN; -0 is smaller than 0."""
-    return _over_lanes(_minimum, a, b)
+    if a.ndim and b.ndim:
+        out = np.empty(a.size, a.dtype)
+        _minimum(a, b, out)
+        return out
+    return _with_scalars(_minimum, a, b)
 
 
 def maximum(a: Value, b: Value) -> Value:
     """The greater one; the other one where one is NaN; 0 is greater than -0."""
-    return _over_lanes(_maximum, a, b)
+    if a.ndim and b.ndim:
+        out = np.empty(a.size, a.dtype)
+        _maximum(a, b, out)
+        return out
+    return _with_scalars(_maximum, a, b)
 
 
 def select(condition: Value, a: Value, b: Value) -> Value:
     """``a`` where the condition holds, else ``b``; both of one dtype."""
     if condition.ndim == 0:
         return a if condition else b
-    if a.dtype.kind == "f":
-        bits = np.dtype(f"u{a.dtype.itemsize}")
-        return _over_lanes(_select, condition, a.view(bits), b.view(bits)).view(a.dtype)
-    return _over_lanes(_select, condition, a, b)
+    if a.ndim and b.ndim:
+        out = np.empty(a.size, a.dtype)
+        _select(condition, a, b, out)
+        return out
+    return _with_scalars(_select, condition, a, b)
 
 
 @_compiled
