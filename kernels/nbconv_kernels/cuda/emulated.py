@@ -18,7 +18,7 @@ checks = {"race": False, "banks": False}
 
 
 class HazardError(RuntimeError):
-    """Two warps met in memory without a barrier between, or one read shared memory that nobody had written."""
+    """Two warps met in memory without a barrier between, or one read shared memory that nobody wrote."""
 
 
 @functools.cache
