@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, Literal, get_type_hints
 
 from nbconv_kernels.cuda import assembly, store
+from nbconv_kernels.cuda.launch import launch
 from nbconv_kernels.cuda.target import Capability, compiling_for, cuda, types
 
 __all__ = ["KERNELS", "Kernel", "blocks", "device_function", "kernel"]
@@ -43,6 +44,7 @@ class Kernel:
             letter, as (9, 0, "a"), only that one runs it.
         parameters: names of the parameters, in order.
         argument_types: their Numba types.
+        pointers: which of them are arrays.
         max_registers: the budget of a thread. The assembler is not told: the tests hold the kernel to it.
         min_blocks: how many blocks a processor must have room for; this the assembler is told.
         shared_bytes: dynamic shared memory of a block.
@@ -73,6 +75,9 @@ class Kernel:
         hints = get_type_hints(function)
         self.parameters = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.argument_types = tuple(hints[name] for name in self.parameters)
+        self.pointers = tuple(
+            i for i, kind in enumerate(self.argument_types) if isinstance(kind, types.CPointer)
+        )
         KERNELS.append(self)
 
     @functools.cached_property
@@ -109,8 +114,6 @@ class Kernel:
 
     def __getitem__(self, grid: int | Grid) -> Callable[..., None]:
         """The kernel, to be called with its arguments, over so many blocks."""
-        from nbconv_kernels.cuda.launch import launch
-
         return functools.partial(launch, self, (grid,) if isinstance(grid, int) else grid)
 
     def __repr__(self) -> str:

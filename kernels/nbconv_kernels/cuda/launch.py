@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +16,22 @@ __all__ = ["launch"]
 
 
 def launch(kernel: Kernel, grid: tuple[int, ...], *arguments: Any) -> None:
-    """Run ``kernel`` over ``grid`` blocks; None stands for an array left out."""
-    for argument in arguments:
-        if isinstance(argument, np.ndarray):
-            from nbconv_kernels.cuda.emulated import run
+    """Run ``kernel`` over ``grid`` blocks; None stands for an array left out.
 
-            return run(kernel, grid, arguments)
-    from nbconv_kernels.cuda.driver import run
+    Raises:
+        TypeError: for arguments that are too many, too few or of the wrong kind, by their names.
+        ValueError: for a number that its type cannot hold, or a grid that is too large or empty.
+    """
+    place = "driver"
+    for i in kernel.pointers:
+        if i < len(arguments) and arguments[i] is not None:
+            if isinstance(arguments[i], np.ndarray):
+                place = "emulated"
+            break
+    _runner(place)(kernel, grid, arguments)
 
-    return run(kernel, grid, arguments)
+
+@functools.cache
+def _runner(place: str) -> Callable[[Kernel, tuple[int, ...], tuple[Any, ...]], None]:
+    run: Callable[..., None] = importlib.import_module(f"nbconv_kernels.cuda.{place}").run
+    return run
