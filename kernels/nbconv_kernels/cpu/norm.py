@@ -13,8 +13,8 @@ as have 64 elements together, and a channel's numbers are repeated to that lengt
 vectors too. What has a value for each channel only is left to NumPy. ``x`` may be the first channels of more,
 as in a DenseNet, and is read where it lies: its rows are then ``pitch`` elements apart, a stripe is one row.
 
-Sums are taken in float64, those of squares from deviations from the first pixel: exact to the last digits of
-float32 even where the mean is large.
+Sums of a few rows are taken in registers and then added up in float64, those of squares from deviations from
+the first pixel: exact to the last digits of float32 even where the mean is large.
 
 Limit: memory bandwidth: statistics read x once, normalising reads and writes once, the gradients read x and
 dy twice and write dx once. A ReLU behind is done on the way, and its gradient decided from x again, which
@@ -54,36 +54,114 @@ __all__ = [
 ]
 
 _STRIPE = 64  # elements that an inner loop should have
+_BLOCK = 64  # stripes that are summed in the dtype of x, in registers
 
 _quiet = np.errstate(all="ignore")  # as in kernels, infinity and NaN propagate without a warning
 
 
 @kernel
+def _add_four(dy, x, row, there, count, channels, pitch, vectors, i, of_deviations, rectified, part):
+    """Sums of four neighbouring vectors over ``count`` rows, in registers: of v, then of v * (x - centre)."""
+    centre, sign, threshold = vectors[0], vectors[1], vectors[2]
+    step = lanes(x)
+    zero = fill(load(x, there + i, step), x.dtype.type(0))
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = zero
+    c0, c1 = load(centre, i, step), load(centre, i + step, step)
+    c2, c3 = load(centre, i + 2 * step, step), load(centre, i + 3 * step, step)
+    for k in range(count):
+        at, to = there + k * pitch + i, row + k * channels + i
+        x0, x1 = load(x, at, step), load(x, at + step, step)
+        x2, x3 = load(x, at + 2 * step, step), load(x, at + 3 * step, step)
+        d0, d1, d2, d3 = minus(x0, c0), minus(x1, c1), minus(x2, c2), minus(x3, c3)
+        if of_deviations:
+            v0, v1, v2, v3 = d0, d1, d2, d3
+        else:
+            v0, v1 = load(dy, to, step), load(dy, to + step, step)
+            v2, v3 = load(dy, to + 2 * step, step), load(dy, to + 3 * step, step)
+            if rectified:
+                v0 = _passed(v0, x0, sign, threshold, i, step)
+                v1 = _passed(v1, x1, sign, threshold, i + step, step)
+                v2 = _passed(v2, x2, sign, threshold, i + 2 * step, step)
+                v3 = _passed(v3, x3, sign, threshold, i + 3 * step, step)
+        a0, a1, a2, a3 = plus(a0, v0), plus(a1, v1), plus(a2, v2), plus(a3, v3)
+        b0, b1 = plus(b0, times(v0, d0)), plus(b1, times(v1, d1))
+        b2, b3 = plus(b2, times(v2, d2)), plus(b3, times(v3, d3))
+    store(part, 0, a0, step)
+    store(part, step, a1, step)
+    store(part, 2 * step, a2, step)
+    store(part, 3 * step, a3, step)
+    store(part, 4 * step, b0, step)
+    store(part, 5 * step, b1, step)
+    store(part, 6 * step, b2, step)
+    store(part, 7 * step, b3, step)
+
+
+@kernel
+def _add_one(dy, x, row, there, count, channels, pitch, vectors, i, rest, of_deviations, rectified, part):
+    """As ``_add_four`` for one vector, of which only ``rest`` elements may exist."""
+    centre, sign, threshold = vectors[0], vectors[1], vectors[2]
+    step = lanes(x)
+    c = load(centre, i, rest)
+    a = b = fill(c, x.dtype.type(0))
+    for k in range(count):
+        place = load(x, there + k * pitch + i, rest)
+        d = minus(place, c)
+        v = d
+        if not of_deviations:
+            v = load(dy, row + k * channels + i, rest)
+            if rectified:
+                v = _passed(v, place, sign, threshold, i, rest)
+        a, b = plus(a, v), plus(b, times(v, d))
+    store(part, 0, a, step)
+    store(part, step, b, step)
+
+
+@kernel
+def _passed(gradient, x, sign, threshold, i, rest):
+    """The gradient where a ReLU behind has let the value through, else 0."""
+    # A difference, as one that is not a number passes, be it by x or by the threshold.
+    excess = minus(times(x, load(sign, i, rest)), load(threshold, i, rest))
+    zero = fill(gradient, 0.0)
+    return choose(beats(excess, zero), gradient, zero)
+
+
+@kernel
+def _keep(part, at, sums, to, count):
+    """Add ``count`` elements of a block's sums to those in float64."""
+    step = lanes(sums)
+    for j in range(0, count, step):
+        store(sums, to + j, plus(load(sums, to + j, step), load_double(part, at + j, step)), step)
+
+
+@kernel
 def _sums_task(task, n_tasks, dy, x, rows, channels, pitch, vectors, sums, of_deviations, rectified):
     """Sums of v and of v * (x - centre) for v = dy or, ``of_deviations``, v = x - centre."""
-    centre, sign, threshold = vectors[0], vectors[1], vectors[2]
-    width = centre.size
-    step = lanes(sums)
-    stop = rows * (task + 1) // n_tasks
-    padded = (width + step - 1) // step * step
+    width, step = vectors.shape[1], lanes(x)
+    stripe = width // channels
+    padded = sums.size // (2 * n_tasks)
     plain, weighted = 2 * task * padded, (2 * task + 1) * padded
-    for row in range(rows * task // n_tasks, stop, width // channels):
-        base, there, last = row * channels, row * pitch, min(width, (stop - row) * channels)
-        for i in range(0, last, step):
-            rest = last - i
-            # What does not exist is zero in both, so the sums need no mask: a load after a masked store has
-            # to wait until that has reached the cache.
-            place = load_double(x, there + i, rest)
-            deviation = minus(place, load(centre, i, rest))
-            value = deviation if of_deviations else load_double(dy, base + i, rest)
-            if rectified:
-                # A difference, as one that is not a number passes, be it by x or by the threshold.
-                excess = minus(times(place, load(sign, i, rest)), load(threshold, i, rest))
-                zero = fill(value, 0.0)
-                value = choose(beats(excess, zero), value, zero)
-            store(sums, plain + i, plus(load(sums, plain + i, step), value), step)
-            product = times(value, deviation)
-            store(sums, weighted + i, plus(load(sums, weighted + i, step), product), step)
+    part = np.empty(8 * step, x.dtype)
+    first, stop = rows * task // n_tasks, rows * (task + 1) // n_tasks
+    while first < stop:
+        # As many stripes as one block has, or the rest of the last one.
+        count, there = min(_BLOCK, (stop - first) // stripe), first * pitch
+        across = width
+        if count == 0:
+            count, across = 1, (stop - first) * channels
+        i = 0
+        row, hop, leap = first * channels, width, stripe * pitch
+        while i + 4 * step <= across:
+            _add_four(dy, x, row, there, count, hop, leap, vectors, i, of_deviations, rectified, part)
+            _keep(part, 0, sums, plain + i, 4 * step)
+            _keep(part, 4 * step, sums, weighted + i, 4 * step)
+            i += 4 * step
+        while i < across:
+            rest = across - i
+            _add_one(dy, x, row, there, count, hop, leap, vectors, i, rest, of_deviations, rectified, part)
+            _keep(part, 0, sums, plain + i, step)
+            _keep(part, step, sums, weighted + i, step)
+            i += step
+        first += count * stripe
 
 
 @kernel
@@ -100,8 +178,8 @@ def _channel_sums(
     v is ``dy``, where x is ``passing``; or x - centre where dy is None.
     """
     n_tasks, channels = task_count(x.count * x.channels), x.channels
-    vectors = _striped(x, np.float64, centre, *(passing or (centre, centre)))
-    step, width = SIMD.lanes(8), vectors.shape[1]
+    vectors = _striped(x, x.row.dtype, centre, *(passing or (centre, centre)))
+    step, width = SIMD.lanes(x.row.itemsize), vectors.shape[1]
     sums = np.zeros((n_tasks, 2, -(-width // step) * step))
     rows, of_deviations, rectified = x.row if dy is None else dy, dy is None, passing is not None
     _sums(n_tasks, rows, *x, vectors, sums.reshape(-1), of_deviations, rectified, num_threads())
@@ -192,9 +270,7 @@ def _gradient_task(task, n_tasks, dy, x, rows, channels, pitch, vectors, dx, rec
             rest = last - i
             place, gradient = load(x, there + i, rest), load(dy, base + i, rest)
             if rectified:
-                excess = minus(times(place, load(sign, i, rest)), load(threshold, i, rest))
-                zero = fill(gradient, x.dtype.type(0))
-                gradient = choose(beats(excess, zero), gradient, zero)
+                gradient = _passed(gradient, place, sign, threshold, i, rest)
             deviation = times(minus(place, load(centre, i, rest)), load(slope, i, rest))
             gradient = minus(minus(gradient, load(offset, i, rest)), deviation)
             store(dx, base + i, times(gradient, load(scale, i, rest)), rest)
