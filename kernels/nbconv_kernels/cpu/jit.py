@@ -25,6 +25,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbconv_kernels.cpu import cache
+from nbconv_kernels.cpu.dispatch import KernelDispatcher
 
 FASTMATH = {"contract", "nsz"}
 
@@ -40,7 +41,8 @@ def kernel(function: Callable[..., Any]) -> Any:
     library and in its caller's; both are right, but they may round differently, and the process that compiles
     would run the one, later processes the other.
     """
-    compiled = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, forceinline=True)(function)
+    options = {"nopython": True, "nogil": True, "error_model": "numpy", "fastmath": FASTMATH}
+    compiled = KernelDispatcher(function, {**options, "forceinline": True, "no_cfunc_wrapper": True})
     cache.enable(compiled)
     return compiled
 

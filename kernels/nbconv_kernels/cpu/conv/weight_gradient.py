@@ -33,7 +33,7 @@ from nbconv_kernels.cpu.microkernel import (
 )
 from nbconv_kernels.cpu.movement import address, keep_alive
 
-_BLOCK = 192  # pixels: 192 rows of two vectors are 24 KB, half of an L1 cache
+_BLOCK = 128  # pixels: 192 rows of two vectors are 24 KB, half of an L1 cache
 _SMALL = 1 << 15  # multiply-adds below which a parallel region costs more than it saves
 
 

@@ -27,9 +27,9 @@ from nbconv_kernels.cpu.microkernel import (
 from nbconv_kernels.cpu.movement import address, gather_panel, keep_alive
 from nbconv_kernels.cpu.vector import lanes, transpose_square
 
-_MOST_PIXELS = 2048
-_BLOCK = 192  # pixels of x: their panel takes half of an L1 cache
-_ABREAST = 1 << 17  # elements of dy, about, that wait in an L2 cache
+_MOST_PIXELS = 8192
+_BLOCK = 128  # pixels of x: their panel takes half of an L1 cache
+_ABREAST = 1 << 18  # elements of dy, about, that wait in an L2 cache
 _FEW = 4  # groups a task: below, panels are dealt instead
 
 
