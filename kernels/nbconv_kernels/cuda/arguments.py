@@ -51,8 +51,8 @@ def _code(kind: types.Type) -> str:
     return _POINTER if isinstance(kind, types.CPointer) else _CODES[str(kind)]
 
 
-def check(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
-    """Find what in a call does not fit.
+def check(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...], on_gpu: bool) -> None:
+    """Find what in a call does not fit, its arrays being on the GPU or NumPy's.
 
     Raises:
         TypeError: for too many or too few arguments, or for one of the wrong kind, by its name.
@@ -68,7 +68,7 @@ def check(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> 
         if wanted is None:
             _check_number(f"{kernel.name}: argument {name}", kind, value)
         elif value is not None:
-            _check_array(f"{kernel.name}: argument {name}", wanted, value)
+            _check_array(f"{kernel.name}: argument {name}", wanted, value, on_gpu)
     if not 1 <= len(grid) <= 3 or any(not 1 <= n <= m for n, m in zip(grid, _GRID_LIMITS, strict=False)):
         raise ValueError(f"{kernel.name}: a grid has 1 to {_GRID_LIMITS} blocks, got {grid}")
 
@@ -84,12 +84,15 @@ def _check_number(where: str, kind: types.Type, value: Any) -> None:
         raise ValueError(f"{where}: {kind} cannot hold {value}") from None
 
 
-def _check_array(where: str, wanted: np.dtype[Any], value: Any) -> None:
+def _check_array(where: str, wanted: np.dtype[Any], value: Any, on_gpu: bool) -> None:
     dtype = getattr(value, "dtype", None)
     if not isinstance(dtype, np.dtype) or not hasattr(value, "shape"):
         raise TypeError(f"{where}: expected an array of {wanted} or None, got {type(value).__name__}")
     if not accepts(wanted, dtype):
         raise TypeError(f"{where}: expected an array of {wanted}, got one of {dtype}")
+    if isinstance(value, np.ndarray) == on_gpu:
+        kinds = ("one on the GPU", "a NumPy array") if on_gpu else ("a NumPy array", type(value).__name__)
+        raise TypeError(f"{where}: expected {kinds[0]}, as the others are, got {kinds[1]}")
 
 
 def accepts(wanted: np.dtype[Any], given: np.dtype[Any]) -> bool:

@@ -77,7 +77,7 @@ def run(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> No
                 raise TypeError
         ready.pack(ready.memory, 0, *values)
     except (AttributeError, IndexError, OverflowError, TypeError, struct.error):
-        kernel_arguments.check(kernel, grid, arguments)
+        kernel_arguments.check(kernel, grid, arguments, on_gpu=True)
         raise
     x, y, z = (*grid, 1, 1)[:3]
     stream = _current_stream().ptr
@@ -85,7 +85,7 @@ def run(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> No
         ready.function, x, y, z, kernel.block, 1, 1, kernel.shared_bytes, stream, ready.parameters, 0
     )
     if status is not _SUCCESS and status != _SUCCESS:
-        kernel_arguments.check(kernel, grid, arguments)
+        kernel_arguments.check(kernel, grid, arguments, on_gpu=True)
         raise LaunchError(f"{kernel.name}: {_said(status)}; grid {grid}, block {kernel.block}")
 
 

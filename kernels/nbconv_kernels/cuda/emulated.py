@@ -33,7 +33,7 @@ def run(kernel: Kernel, grid: tuple[int, ...], arguments: tuple[Any, ...]) -> No
         HazardError: if hazards were looked for and found.
         TypeError, ValueError: if the arguments do not fit the kernel.
     """
-    kernel_arguments.check(kernel, grid, arguments)
+    kernel_arguments.check(kernel, grid, arguments, on_gpu=False)
     values = [_memory(a) if isinstance(a, np.ndarray) else 0 if a is None else a for a in arguments]
     _, hazards = emulator.launch(kernel.ptx, grid, (kernel.block,), values, kernel=_parsed(kernel), **checks)
     if hazards:
