@@ -11,7 +11,7 @@ from nbconv_kernels import reference
 
 pytest.importorskip("cuda.bindings", reason="the CUDA kernels are compiled by numba-cuda")
 pool = pytest.importorskip("nbconv_kernels.cuda.pool")
-places = importlib.import_module("nbconv_kernels.cuda.pool.places")
+remembered = importlib.import_module("nbconv_kernels.cuda.pool.places")
 
 
 @pytest.mark.parametrize("name", POOLS | DILATED_POOLS)
@@ -21,7 +21,7 @@ def test_gradients_at_its_own_indices_are_those_at_any(name, monkeypatch):
     rng = np.random.default_rng(3)
     y, indices = pool.max_pool2d(rng.normal(size=shape).astype(np.float32), kernel, **kwargs)
     dy = rng.normal(size=y.shape).astype(np.float32)
-    monkeypatch.setattr(places, "_named", lambda *_: pytest.fail("the indices should be known"))
+    monkeypatch.setattr(remembered, "_named", lambda *_: pytest.fail("the indices should be known"))
     dx, unpooled = pool.max_pool2d_backward(dy, indices, shape), pool.max_unpool2d(y, indices, shape)
     dy_of_y = pool.max_unpool2d_backward(dx, indices)
     monkeypatch.undo()
@@ -35,12 +35,12 @@ def test_gradients_at_its_own_indices_are_those_at_any(name, monkeypatch):
 
 def test_indices_are_forgotten_with_their_array():
     gc.collect()
-    before = len(places._made)
+    before = len(remembered._made)
     _, indices = pool.max_pool2d(np.zeros((1, 1, 4, 4), np.float32), 2)
-    assert len(places._made) == before + 1
+    assert len(remembered._made) == before + 1
     del indices
     gc.collect()
-    assert len(places._made) == before
+    assert len(remembered._made) == before
 
 
 def test_indices_may_name_any_pixel():
@@ -69,3 +69,26 @@ def test_indices_outside_are_refused(bad):
         pool.max_unpool2d(dy, indices, dx.shape)
     with pytest.raises(ValueError, match="max_unpool2d_backward: 2 indices lie outside"):
         pool.max_unpool2d_backward(dx, indices)
+
+
+@pytest.mark.parametrize("windows", [(2, 5, 0, 3), (0, 5, 2, 2), (2, 5, 2, 0)])
+def test_without_windows_there_are_zeros(windows):
+    dy, indices = np.ones(windows, np.float32), np.ones(windows, np.int32)
+    shape = (windows[0], 5, 4, 6)
+    for dx in (pool.max_pool2d_backward(dy, indices, shape), pool.max_unpool2d(dy, indices, shape)):
+        np.testing.assert_array_equal(dx, np.zeros(shape, np.float32))
+    assert pool.max_unpool2d_backward(np.ones(shape, np.float32), indices).shape == windows
+
+
+@pytest.mark.parametrize("special", [np.nan, -np.inf, np.inf])
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_windows_that_padding_cuts(size, special):
+    """Of equal maxima the first is named, of NaNs the last, also where taps lie outside of the input."""
+    rng = np.random.default_rng(size)
+    x = rng.integers(0, 3, (3, 8, 7, 6)).astype(np.float32)
+    x[rng.uniform(0, 1, x.shape) < 0.3] = special
+    for stride, padding, ceil_mode in ((1, 1, False), (2, 1, True), (size, ((1, 0), (0, 1)), True)):
+        y, indices = pool.max_pool2d(x, size, stride, padding, ceil_mode=ceil_mode)
+        expected, places = reference.max_pool2d(x, size, stride, padding, ceil_mode=ceil_mode)
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(indices, places)

@@ -18,13 +18,12 @@ Limit: memory bandwidth; where windows overlap, they find what they share in the
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
 from nbconv_kernels.cuda.build import Kernel, device_function, kernel
-from nbconv_kernels.cuda.intrinsics import load4
+from nbconv_kernels.cuda.intrinsics import load4, store4
 from nbconv_kernels.cuda.memory import Array, check_float, empty_nchw, tables, whole
 from nbconv_kernels.cuda.pixels import BLOCK, first_item, grid, next_item, quads, read4, write4
 from nbconv_kernels.cuda.pool.places import check_integers, places, reach, remember
@@ -65,8 +64,7 @@ def _compared(best, places, taps, at) -> Any:
     return values, found
 
 
-@functools.lru_cache
-def _max_pool(size: int) -> Kernel:
+def _make(size: int) -> Kernel:
     """The kernel for windows of ``size`` x ``size`` over fours of channels, or, for 0, of any."""
 
     @kernel(block=BLOCK, constants=(size,) if size else ())
@@ -117,11 +115,18 @@ def _max_pool(size: int) -> Kernel:
                         at = uint32(at + column_step)
                     start = uint32(start + uint32(row_step * width))
             out = uint32(uint32(uint32(uint32(output_row * q_size) + q) * channels) + channel)
-            write4(y, out, channel, channels, best[0], best[1], best[2], best[3])
-            write4(indices, out, channel, channels, places[0], places[1], places[2], places[3])
+            if size:
+                store4(y, out, best[0], best[1], best[2], best[3])
+                store4(indices, out, places[0], places[1], places[2], places[3])
+            else:
+                write4(y, out, channel, channels, best[0], best[1], best[2], best[3])
+                write4(indices, out, channel, channels, places[0], places[1], places[2], places[3])
             item = next_item(item)
 
     return _max_pool
+
+
+_MAX_POOL = {size: _make(size) for size in (0, 2, 3)}
 
 
 def _windows(g: Pool2dGeometry) -> tuple[Array]:
@@ -162,10 +167,9 @@ def max_pool2d(
     indices = empty_nchw(x, *g.output_shape, np.int32)
     if y.size:
         sizes = (g.c, g.h, g.w, g.p, g.q, g.dilation_h, g.dilation_w)
-        unrolled = (
-            g.r if g.r == g.s and g.r in (2, 3) and g.dilation_h == g.dilation_w == 1 and g.c % 4 == 0 else 0
-        )
-        _max_pool(unrolled)[grid(g.n * g.p, g.q, g.c)](whole(x), y, indices, *tables(x, _windows, g), *sizes)
+        plain = g.r == g.s and g.dilation_h == g.dilation_w == 1 and g.c % 4 == 0
+        launch = _MAX_POOL.get(g.r if plain else 0, _MAX_POOL[0])
+        launch[grid(g.n * g.p, g.q, g.c)](whole(x), y, indices, *tables(x, _windows, g), *sizes)
     remember(indices, g)
     return y, indices
 

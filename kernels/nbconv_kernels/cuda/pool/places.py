@@ -145,6 +145,8 @@ def _reach_of(g: Pool2dGeometry) -> tuple[Array]:
 def _around(low: Array, high: Array, size: int) -> list[Array]:
     """For each of ``size`` places: the first window that may name it, and the one behind the last."""
     place = np.arange(size)
+    if not len(low):
+        return [np.zeros(size)] * 2
     may = (low[:, None] <= place) & (high[:, None] >= place)
     some = may.any(axis=0)
     return [np.where(some, may.argmax(axis=0), 0), np.where(some, len(low) - may[::-1].argmax(axis=0), 0)]
