@@ -1,18 +1,21 @@
 """Compiled kernels on disk: never stale, never fatal; and thread pools and instruction sets other than ours.
 
-Each test runs processes of its own, because all of this is decided when the package is imported.
+Most tests run processes of their own, because all of this is decided when the package is imported.
 """
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import nbconv_kernels
 from nbconv_kernels.cpu import simd
+from nbconv_kernels.cpu.jit import kernel, parallel_for
 
 PACKAGE = Path(nbconv_kernels.__file__).parent
 TESTS = Path(__file__).parent
@@ -205,3 +208,31 @@ def test_lower_instruction_sets_agree_with_the_reference(name):
     # In the cache of every day: each instruction set has a directory of its own there.
     env = {k: v for k, v in os.environ.items() if k != "NBCONV_SIMD"} | {"NBCONV_SIMD": name}
     assert output(start(PARITY, env)) == name
+
+
+@kernel
+def _doubled(x, i):
+    return 2 * x[i]
+
+
+@kernel
+def _double_task(task, n_tasks, x, y):
+    for i in range(task, x.size, n_tasks):
+        y[i] = _doubled(x, i)
+
+
+@kernel
+def _double(n_tasks, x, y, n_threads):
+    parallel_for(_double_task, n_tasks, n_threads, (n_tasks, x, y))
+
+
+def test_a_kernel_compiled_to_be_inlined_can_be_called_too():
+    x, y, z = np.arange(10.0), np.empty(10), np.empty(10)
+    _double(2, x, y, 2)
+    np.testing.assert_array_equal(y, 2 * x)
+    assert _doubled(x, 3) == 6  # was only there to be inlined so far
+    _double_task(0, 1, x, z)
+    np.testing.assert_array_equal(z, y)
+    _double(2, x, z, 2)  # and still is
+    np.testing.assert_array_equal(z, y)
+    assert gc.isenabled()  # compiling pauses it

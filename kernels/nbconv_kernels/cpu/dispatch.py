@@ -54,7 +54,7 @@ class KernelDispatcher(CPUDispatcher):
         if key in self._parts:
             self._parts.remove(key)
             del self.overloads[key]
-        # All that a compilation makes it keeps to its end: looking through it for garbage is a tenth of the time.
+        # What a compilation makes it keeps to its end: looking for garbage among it is a tenth of the time.
         collecting = gc.isenabled()
         gc.disable()
         _under_way.append(self)
