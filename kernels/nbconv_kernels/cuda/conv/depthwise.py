@@ -75,7 +75,7 @@ def _put_one(y, at, adding, low, high, value):
     y[at] = finished(value, low, high)
 
 
-@kernel(block=BLOCK)
+@kernel(block=BLOCK, max_registers=80)
 def _forward(
     x: f32s,
     weight: f32s,
@@ -136,7 +136,7 @@ def _window(distance, stride):
     return index if distance >= 0 and int32(index * stride) == distance else int32(-1)
 
 
-@kernel(block=BLOCK)
+@kernel(block=BLOCK, max_registers=80)
 def _backward_input(
     dy: f32s,
     weight: f32s,

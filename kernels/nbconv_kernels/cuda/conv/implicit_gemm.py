@@ -33,8 +33,10 @@ from nbconv_kernels.cuda.conv.tile import (
     SMALL,
     Tile,
     best_tile,
+    limits,
     multiply,
     position,
+    second_buffer,
     split_count,
 )
 from nbconv_kernels.cuda.intrinsics import load4, store4
@@ -92,7 +94,8 @@ def _make(tile: Tile, transposed: bool) -> Kernel:
     # Four more elements a term keep the transposing stores of a warp in different banks.
     pitch_a, pitch_b = rows + 4, columns + (4 if transposed else 0)
     size_a, size_b = DEPTH * pitch_a, DEPTH * pitch_b
-    both_a, both_b, sums_size, fetched = 2 * size_a, 2 * size_b, each * each, 4 * loads
+    other_a, other_b = second_buffer(size_a), second_buffer(size_b)
+    both_a, both_b, sums_size, fetched = other_a + size_a, other_b + size_b, each * each, 4 * loads
     place, add_products = position(tile), multiply(tile, pitch_a, pitch_b)
 
     @device_function
@@ -113,10 +116,10 @@ def _make(tile: Tile, transposed: bool) -> Kernel:
 
     @device_function
     def put_turned(shared, at, values, i, pitch, step):
-        shared[uint32(at + i * step)] = values[4 * i]
-        shared[uint32(at + i * step + pitch)] = values[4 * i + 1]
-        shared[uint32(at + i * step + 2 * pitch)] = values[4 * i + 2]
-        shared[uint32(at + i * step + 3 * pitch)] = values[4 * i + 3]
+        shared[at + uint64(i * step)] = values[4 * i]
+        shared[at + uint64(i * step + pitch)] = values[4 * i + 1]
+        shared[at + uint64(i * step + 2 * pitch)] = values[4 * i + 2]
+        shared[at + uint64(i * step + 3 * pitch)] = values[4 * i + 3]
 
     @device_function
     def put(a, b, to_a, to_b, values_of_a, values_of_b):
@@ -125,7 +128,7 @@ def _make(tile: Tile, transposed: bool) -> Kernel:
         if transposed:
             put_turned(b, to_b, values_of_b, 0, pitch_b, 0)
         else:
-            store4(b, uint32(to_b), values_of_b[0], values_of_b[1], values_of_b[2], values_of_b[3])
+            store4(b, to_b, values_of_b[0], values_of_b[1], values_of_b[2], values_of_b[3])
 
     @device_function
     def put_row(i, y, placed, down, sums, first, width, starts, whole, adding, low, high):
@@ -156,8 +159,8 @@ def _make(tile: Tile, transposed: bool) -> Kernel:
 
     @kernel(
         block=tile.threads,
-        min_blocks=512 // tile.threads,
         constants=(rows, columns, "transposed" if transposed else "plain"),
+        **limits(tile),
     )
     def _implicit_gemm(
         source: f32s,
@@ -277,9 +280,9 @@ def _make(tile: Tile, transposed: bool) -> Kernel:
         if remaining > 0:
             fetch_source(source, next_a, base, top, left, dh, dw, dh_end, height, width, offset)
             fetch_filters(filters, next_b, term, terms, at_b)
-        put(a, b, to_a, to_b, next_a, next_b)
+        into_a, into_b, from_a, from_b = uint32(to_a), uint32(to_b), uint32(down * 4), uint32(across * 4)
+        put(a, b, uint64(into_a), uint64(into_b), next_a, next_b)
         cuda.syncthreads()
-        buffer = int32(0)
         while remaining > 0:
             remaining = int32(remaining - 1)
             if remaining > 0:
@@ -292,13 +295,13 @@ def _make(tile: Tile, transposed: bool) -> Kernel:
                 term, at_b = int32(term + int32(DEPTH)), uint32(at_b + ahead)
                 fetch_source(source, next_a, base, top, left, dh, dw, dh_end, height, width, offset)
                 fetch_filters(filters, next_b, term, terms, at_b)
-            from_a = uint64(uint32(buffer * size_a + down * 4))
-            from_b = uint64(uint32(buffer * size_b + across * 4))
-            add_products(a, b, from_a, from_b, sums)
-            if remaining > 0:
-                buffer = int32(buffer ^ 1)
-                put(a, b, int32(to_a + buffer * size_a), int32(to_b + buffer * size_b), next_a, next_b)
-                cuda.syncthreads()
+            add_products(a, b, uint64(from_a), uint64(from_b), sums)
+            if remaining == 0:
+                break
+            into_a, from_a = uint32(into_a ^ uint32(other_a)), uint32(from_a ^ uint32(other_a))
+            into_b, from_b = uint32(into_b ^ uint32(other_b)), uint32(from_b ^ uint32(other_b))
+            put(a, b, uint64(into_a), uint64(into_b), next_a, next_b)
+            cuda.syncthreads()
 
         starts = cuda.local.array(each, float32)
         first = int32(tile_column + across * 4)

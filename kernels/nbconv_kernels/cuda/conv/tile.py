@@ -15,7 +15,18 @@ from nbconv_kernels.cuda.build import device_function
 from nbconv_kernels.cuda.intrinsics import load4
 from nbconv_kernels.cuda.target import cuda, float32, int32, uint64
 
-__all__ = ["DEPTH", "LARGE", "NARROW", "SMALL", "Tile", "best_tile", "multiply", "position", "split_count"]
+__all__ = [
+    "DEPTH",
+    "LARGE",
+    "NARROW",
+    "SMALL",
+    "Tile",
+    "best_tile",
+    "multiply",
+    "position",
+    "second_buffer",
+    "split_count",
+]
 
 DEPTH = 8
 """Terms of a slab."""
@@ -55,9 +66,24 @@ def best_tile(rows: int, columns: int, batch: int = 1) -> Tile:
     return SMALL
 
 
+def second_buffer(size: int) -> int:
+    """Where the second of two buffers begins: at a power of two, for one instruction to go to and fro."""
+    return 1 << (size - 1).bit_length()
+
+
 def split_count(tiles: int, slabs: int) -> int:
     """Among how many blocks the terms of a tile are split, so that there are blocks for all processors."""
     return max(1, min(2 * _PROCESSORS // tiles, slabs // 4))
+
+
+def limits(tile: Tile) -> dict[str, Any]:
+    """What is asked of a kernel with this tile: room for so many blocks, and mostly multiply-adds."""
+    if tile == SMALL:
+        return {"max_registers": 96}
+    large = (
+        {"min_blocks": 2, "max_registers": 128} if tile == LARGE else {"min_blocks": 3, "max_registers": 168}
+    )
+    return {**large, "main_loop": "FFMA"}
 
 
 @functools.lru_cache

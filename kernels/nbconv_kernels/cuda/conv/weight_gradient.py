@@ -26,8 +26,10 @@ from nbconv_kernels.cuda.conv.tile import (
     SMALL,
     Tile,
     best_tile,
+    limits,
     multiply,
     position,
+    second_buffer,
     split_count,
 )
 from nbconv_kernels.cuda.intrinsics import load4, store4, thread_index
@@ -46,20 +48,19 @@ def _make(tile: Tile) -> Kernel:
     rows, columns, each = tile
     halves, half_rows, half_columns = each // 4, rows // 2, columns // 2
     loads = tile.loads(rows)  # vectors of x a thread brings of a slab; of dy it brings one
-    quads_x, quads_dy = rows // 4, columns // 4
-    pass_terms = tile.threads // quads_x
+    pass_quads, quads_dy = rows // 4 // loads, columns // 4
     size_a, size_b = DEPTH * rows, DEPTH * columns
-    both_a, both_b, sums_size, fetched = 2 * size_a, 2 * size_b, each * each, 4 * loads
+    other_a, other_b = second_buffer(size_a), second_buffer(size_b)
+    both_a, both_b, sums_size, fetched = other_a + size_a, other_b + size_b, each * each, 4 * loads
     place, add_products = position(tile), multiply(tile, rows, columns)
 
     @device_function
     def fetch_x(x, into, term, end, image_row, top, left, dh, dw, height, width, pitch, channel):
         for i in range(loads):
             into[4 * i] = into[4 * i + 1] = into[4 * i + 2] = into[4 * i + 3] = float32(0)
-            row, column = int32(top[i] + dh), int32(left[i] + dw)
-            inside = uint32(row) < uint32(height) and uint32(column) < uint32(width)
-            if inside and int32(term + i * pass_terms) < end:
-                at = uint32(((image_row[i] + row) * width + column) * pitch + channel)
+            row, column = int32(top + dh[i]), int32(left + dw[i])
+            if uint32(row) < uint32(height) and uint32(column) < uint32(width) and term < end:
+                at = uint32(((image_row + row) * width + column) * pitch + channel[i])
                 into[4 * i], into[4 * i + 1], into[4 * i + 2], into[4 * i + 3] = load4(x, at)
 
     @device_function
@@ -71,9 +72,9 @@ def _make(tile: Tile) -> Kernel:
     @device_function
     def put(a, b, to_a, to_b, from_x, from_dy):
         for i in range(loads):
-            to = uint32(to_a + i * pass_terms * rows)
+            to = to_a + uint64(4 * i * pass_quads)
             store4(a, to, from_x[4 * i], from_x[4 * i + 1], from_x[4 * i + 2], from_x[4 * i + 3])
-        store4(b, uint32(to_b), from_dy[0], from_dy[1], from_dy[2], from_dy[3])
+        store4(b, to_b, from_dy[0], from_dy[1], from_dy[2], from_dy[3])
 
     @device_function
     def put_row(i, partial, first_row, last_row, sums, first, width, base):
@@ -91,7 +92,11 @@ def _make(tile: Tile) -> Kernel:
                         sums[i * each + 4 * h + 3],
                     )
 
-    @kernel(block=tile.threads, min_blocks=512 // tile.threads, constants=(rows, columns))
+    @kernel(
+        block=tile.threads,
+        constants=(rows, columns),
+        **limits(tile),
+    )
     def _weight_gradient(
         x: f32s,
         dy: f32s,
@@ -124,9 +129,9 @@ def _make(tile: Tile) -> Kernel:
         sums = cuda.local.array(sums_size, float32)
         next_a = cuda.local.array(fetched, float32)
         next_b = cuda.local.array(4, float32)
-        image_row = cuda.local.array(loads, int32)
-        top = cuda.local.array(loads, int32)
-        left = cuda.local.array(loads, int32)
+        dh = cuda.local.array(loads, int32)
+        dw = cuda.local.array(loads, int32)
+        channel = cuda.local.array(loads, int32)
         thread = int32(cuda.threadIdx.x)
         across, down = place(thread)
         for i in range(sums_size):
@@ -138,22 +143,22 @@ def _make(tile: Tile) -> Kernel:
         end = int32(min(pixels, int32(begin + share)))
 
         tile_row = int32(int32(cuda.blockIdx.x) * rows)
-        term_x, quad = int32(thread // quads_x), int32(int32(thread % quads_x) * 4)
-        row = uint32(tile_row + quad)
-        tap = uint32(row // uint32(channels))
-        channel = int32(int32(row - tap * uint32(channels)) + group * channels)
-        tap_row = uint32(tap // taps_w)
-        dw = int32(int32(tap - tap_row * taps_w) * dilation_w)
-        dh = int32(int32(tap_row) * dilation_h) if int32(row) < results else int32(_NOWHERE)
+        term_x, quad = int32(thread // pass_quads), int32(int32(thread % pass_quads) * 4)
         to_a = int32(term_x * rows + quad)
         for i in range(loads):
-            pixel = uint32(begin + term_x + i * pass_terms)
-            image = uint32(pixel // uint32(out_height * out_width))
-            inside = uint32(pixel - image * uint32(out_height * out_width))
-            below = uint32(inside // uint32(out_width))
-            image_row[i] = int32(int32(image) * height)
-            top[i] = int32(int32(below) * stride_h - pad_top)
-            left[i] = int32(int32(inside - below * uint32(out_width)) * stride_w - pad_left)
+            row = uint32(tile_row + quad + 4 * i * pass_quads)
+            tap = uint32(row // uint32(channels))
+            channel[i] = int32(int32(row - tap * uint32(channels)) + group * channels)
+            tap_row = uint32(tap // taps_w)
+            dw[i] = int32(int32(tap - tap_row * taps_w) * dilation_w)
+            dh[i] = int32(int32(tap_row) * dilation_h) if int32(row) < results else int32(_NOWHERE)
+        term_x = int32(begin + term_x)
+        image = uint32(uint32(term_x) // uint32(out_height * out_width))
+        inside = uint32(uint32(term_x) - image * uint32(out_height * out_width))
+        below = uint32(inside // uint32(out_width))
+        image_row = int32(int32(image) * height)
+        top = int32(int32(below) * stride_h - pad_top)
+        left = int32(int32(inside - below * uint32(out_width)) * stride_w - pad_left)
 
         tile_column = int32(int32(cuda.blockIdx.y) * columns)
         term, quad = int32(thread // quads_dy), int32(int32(thread % quads_dy) * 4)
@@ -165,50 +170,37 @@ def _make(tile: Tile) -> Kernel:
         last_term = end if column < filters else int32(0)
         end_w, end_h = int32(out_width * stride_w - pad_left), int32(out_height * stride_h - pad_top)
 
-        fetch_x(
-            x, next_a, int32(begin + term_x), end, image_row, top, left, dh, dw, height, width, pitch, channel
-        )
+        fetch_x(x, next_a, term_x, end, image_row, top, left, dh, dw, height, width, pitch, channel)
         fetch_dy(dy, next_b, term, last_term, at_b)
-        put(a, b, to_a, to_b, next_a, next_b)
+        into_a, into_b, from_a, from_b = uint32(to_a), uint32(to_b), uint32(down * 4), uint32(across * 4)
+        put(a, b, uint64(into_a), uint64(into_b), next_a, next_b)
         cuda.syncthreads()
-        buffer = int32(0)
         while begin < end:
             begin = int32(begin + int32(DEPTH))
             if begin < end:
-                for i in range(loads):
-                    left[i] = int32(left[i] + jump_columns * stride_w)
-                    top[i] = int32(top[i] + jump_rows * stride_h)
-                    image_row[i] = int32(image_row[i] + jump_images * height)
-                    if left[i] >= end_w:
-                        left[i] = int32(left[i] - out_width * stride_w)
-                        top[i] = int32(top[i] + stride_h)
-                    if top[i] >= end_h:
-                        top[i] = int32(top[i] - out_height * stride_h)
-                        image_row[i] = int32(image_row[i] + height)
-                term, at_b = int32(term + int32(DEPTH)), uint32(at_b + ahead)
-                fetch_x(
-                    x,
-                    next_a,
-                    int32(begin + term_x),
-                    end,
-                    image_row,
-                    top,
-                    left,
-                    dh,
-                    dw,
-                    height,
-                    width,
-                    pitch,
-                    channel,
+                left = int32(left + jump_columns * stride_w)
+                top = int32(top + jump_rows * stride_h)
+                image_row = int32(image_row + jump_images * height)
+                if left >= end_w:
+                    left = int32(left - out_width * stride_w)
+                    top = int32(top + stride_h)
+                if top >= end_h:
+                    top = int32(top - out_height * stride_h)
+                    image_row = int32(image_row + height)
+                term_x, term, at_b = (
+                    int32(term_x + int32(DEPTH)),
+                    int32(term + int32(DEPTH)),
+                    uint32(at_b + ahead),
                 )
+                fetch_x(x, next_a, term_x, end, image_row, top, left, dh, dw, height, width, pitch, channel)
                 fetch_dy(dy, next_b, term, last_term, at_b)
-            from_a = uint64(uint32(buffer * size_a + down * 4))
-            from_b = uint64(uint32(buffer * size_b + across * 4))
-            add_products(a, b, from_a, from_b, sums)
-            if begin < end:
-                buffer = int32(buffer ^ 1)
-                put(a, b, int32(to_a + buffer * size_a), int32(to_b + buffer * size_b), next_a, next_b)
-                cuda.syncthreads()
+            add_products(a, b, uint64(from_a), uint64(from_b), sums)
+            if begin >= end:
+                break
+            into_a, from_a = uint32(into_a ^ uint32(other_a)), uint32(from_a ^ uint32(other_a))
+            into_b, from_b = uint32(into_b ^ uint32(other_b)), uint32(from_b ^ uint32(other_b))
+            put(a, b, uint64(into_a), uint64(into_b), next_a, next_b)
+            cuda.syncthreads()
 
         base = uint32(z * uint32(results * filters))
         first_row, first = int32(tile_row + down * 4), int32(tile_column + across * 4)
