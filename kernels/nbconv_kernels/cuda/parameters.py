@@ -15,12 +15,13 @@ parameters the launches.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
 from nbconv_kernels.cuda.build import Kernel, blocks, device_function, kernel
 from nbconv_kernels.cuda.intrinsics import load4, store4, thread_index
-from nbconv_kernels.cuda.memory import Array, check_float, in_fours, namespace
+from nbconv_kernels.cuda.memory import Array, address, check_float, in_fours, namespace
 from nbconv_kernels.cuda.target import f32, f32s, float32, u32, uint32
 
 __all__ = ["FLAG", "MAXIMIZE", "direction", "update", "updating"]
@@ -127,25 +128,51 @@ def update(
     for name, arrays in {"grads": grads, **kept}.items():
         if len(arrays) != len(params):
             raise ValueError(f"{op}: expected {len(params)} arrays in {name}, got {len(arrays)}")
-    for name, arrays in {"params": params, "grads": grads, **kept}.items():
-        for index, (param, array) in enumerate(zip(params, arrays, strict=True)):
-            _check(op, name, index, param, array)
+    if not params:
+        return
+    aligned = _lasting(op, {"params": params, **kept})
+    for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
+        if getattr(grad, "shape", None) != param.shape or grad.dtype != param.dtype:
+            _check(op, "grads", index, param, grad)
     settings = [*map(float, numbers), *[0.0] * (_NUMBERS - len(numbers))]
     for state, arrays_or_none in enumerate(states.values()):
         mask |= (arrays_or_none is not None) << state
-    for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        own = [None if arrays is None else arrays[index] for arrays in states.values()]
-        arrays = [param, namespace(grad).ascontiguousarray(grad), *own]
-        if param.size:
-            missing = [None] * (3 - len(own))
-            count = in_fours(param.size, *arrays)
-            launch[blocks(param.size, 4 * _BLOCK)](*arrays, *missing, *settings, mask, param.size, count)
+    nothing = [None] * len(params)
+    rows = [nothing if arrays is None else arrays for arrays in states.values()]
+    rows += [nothing] * (3 - len(rows))
+    for param, given, fours, *own in zip(params, grads, aligned, *rows, strict=True):
+        size = param.size
+        if size:
+            grad = given if given.flags.c_contiguous else namespace(given).ascontiguousarray(given)
+            count = in_fours(size, grad) if fours else 0
+            launch[blocks(size, 4 * _BLOCK)](param, grad, *own, *settings, mask, size, count)
+
+
+# Parameters and states are the same arrays at each step: they are checked once.
+_known: dict[tuple[int, ...], tuple[list[weakref.ref[Array]], list[bool]]] = {}
+_MOST_KNOWN = 256
+
+
+def _lasting(op: str, lists: dict[str, Sequence[Array]]) -> list[bool]:
+    """Check arrays that are updated in place; for each parameter, whether its may be taken in fours."""
+    arrays = [array for some in lists.values() for array in some]
+    key = (len(arrays), *(id(some[0]) for some in lists.values()))
+    references, aligned = _known.get(key, ([], []))
+    if references and all(reference() is array for reference, array in zip(references, arrays, strict=True)):
+        return aligned
+    for name, some in lists.items():
+        for index, (param, array) in enumerate(zip(lists["params"], some, strict=True)):
+            _check(op, name, index, param, array)
+            if not (array.flags.c_contiguous and getattr(array.flags, "writeable", True)):
+                raise ValueError(f"{op}: expected {name}[{index}] to be C-contiguous and writeable")
+    aligned = [all(address(array) % 16 == 0 for array in own) for own in zip(*lists.values(), strict=True)]
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[key] = (list(map(weakref.ref, arrays)), aligned)
+    return aligned
 
 
 def _check(op: str, name: str, index: int, param: Array, array: Array) -> None:
     check_float(op, param, array)
     if array.shape != param.shape:
         raise ValueError(f"{op}: expected {name}[{index}] of shape {param.shape}, got shape {array.shape}")
-    writeable = array.flags.c_contiguous and getattr(array.flags, "writeable", True)
-    if name != "grads" and not writeable:
-        raise ValueError(f"{op}: expected {name}[{index}] to be C-contiguous and writeable")
