@@ -11,9 +11,18 @@ from typing import Any
 from nbconv_kernels.cuda import twofold
 from nbconv_kernels.cuda.build import blocks, device_function, kernel
 from nbconv_kernels.cuda.memory import Array, empty
-from nbconv_kernels.cuda.target import cuda, f32s, float32, u32, uint32
+from nbconv_kernels.cuda.target import cuda, f32s, float32, int32, u32, uint32
 
-__all__ = ["block_sum", "fold", "lane_sum", "lane_twofold", "team_maximum", "team_shift", "team_sum"]
+__all__ = [
+    "block_sum",
+    "fold",
+    "lane_sum",
+    "lane_twofold",
+    "team_best",
+    "team_maximum",
+    "team_shift",
+    "team_sum",
+]
 
 _ALL = 0xFFFFFFFF
 _WARPS = 32  # of a block, at most
@@ -44,6 +53,21 @@ def team_maximum(value, shift) -> Any:
         value = max(value, cuda.shfl_xor_sync(_ALL, value, step))
         step = uint32(step >> uint32(1))
     return value
+
+
+@device_function
+def team_best(value, index, shift) -> Any:
+    """The largest (value, index) of a team of ``1 << shift`` lanes: NaN above all, of equals the first."""
+    step = uint32(uint32(1) << uint32(shift)) >> uint32(1)
+    while step > uint32(0):
+        other = cuda.shfl_xor_sync(_ALL, value, step)
+        other_index = uint32(cuda.shfl_xor_sync(_ALL, int32(index), step))
+        alike = other == value or (other != other and value != value)
+        larger = other > value or (other != other and value == value)
+        if larger or (alike and other_index < index):
+            value, index = other, other_index
+        step = uint32(step >> uint32(1))
+    return value, index
 
 
 @device_function
