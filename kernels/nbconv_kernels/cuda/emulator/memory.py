@@ -1,7 +1,7 @@
 """Global, shared and local memory, with every access checked against bounds and alignment.
 
-Arrays lie 2^40 bytes apart, each at its own alignment to 16 bytes. Shared and local memory begin with all
-bits set, so that a float read too early is NaN.
+Arrays lie in the middle of 2^40 bytes of their own, each at its own alignment to 16 bytes. Shared and local
+memory begin with all bits set, so that a float read too early is NaN.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class GlobalMemory:
         """The address of an array, which must be contiguous."""
         key = (array.ctypes.data, array.nbytes)
         if key not in self._addresses or not array.nbytes:
-            origin = GLOBAL + (len(self.rooms) << _APART) + array.ctypes.data % 16
+            middle = GLOBAL + (len(self.rooms) << _APART) + (1 << (_APART - 1))
+            origin = middle + array.ctypes.data % 16
             content = array.reshape(-1).view(np.uint8)
             self.rooms.append(_Room(content, origin, content.nbytes, 1 << 62, 0))
             self._addresses[key] = origin

@@ -45,7 +45,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 GLOBAL = 1 << 46
-"""Where the first array lies; each next one 2^40 bytes on, so that no index error reaches another."""
+"""Where global memory begins; arrays lie so far apart that no index error leads from one to another."""
 
 SHARED_WINDOW = 1 << 60
 LOCAL_WINDOW = 1 << 61
