@@ -11,7 +11,15 @@ from __future__ import annotations
 
 from nbconv_kernels.cuda.build import blocks, device_function, kernel
 from nbconv_kernels.cuda.intrinsics import load4, store4, thread_index
-from nbconv_kernels.cuda.memory import Array, check_float, check_same_shape, empty_as, is_whole, whole
+from nbconv_kernels.cuda.memory import (
+    Array,
+    check_float,
+    check_same_shape,
+    check_writeable,
+    empty_as,
+    is_whole,
+    whole,
+)
 from nbconv_kernels.cuda.target import f32s, float32, u32, uint32
 
 __all__ = ["accumulate_relu", "add_relu"]
@@ -56,10 +64,11 @@ def accumulate_relu(into: Array, value: Array) -> None:
 
     Raises:
         TypeError: if they are not both float32.
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ or ``into`` is read-only.
     """
     check_float("accumulate_relu", into, value)
     check_same_shape("accumulate_relu", into=into, value=value)
+    check_writeable("accumulate_relu", into)
     if not is_whole(into):
         into[...] = add_relu(into, value)
         return
