@@ -40,7 +40,7 @@ def write_part(parts, loss, wrong):
 
 
 @kernel(block=BLOCK)
-def _reduce(parts: f32s, count: u32, shares: f32s, share_count: u32, divisor: f32, result: f32s):
+def _reduce(parts: f32s, count: u32, shares: f32s, share_count: u32, shared: u32, divisor: f32, result: f32s):
     total, wrong, share = float32(0), float32(0), float32(0)
     i = uint32(cuda.threadIdx.x)
     while i < count:
@@ -54,17 +54,20 @@ def _reduce(parts: f32s, count: u32, shares: f32s, share_count: u32, divisor: f3
         i = uint32(i + uint32(BLOCK))
     total, wrong, share = block_sum(total), block_sum(wrong), block_sum(share)
     if uint32(cuda.threadIdx.x) == uint32(0):
-        divisor = divisor * share if share_count > uint32(0) else divisor
+        divisor = share if shared != uint32(0) else divisor
         result[0] = float32(_NAN) if divisor == float32(0) else total / divisor
         result[1] = wrong
 
 
-def reduced(parts: Array, divisor: float, shares: Array | None = None) -> tuple[float, int]:
+def reduced(
+    parts: Array, divisor: float, shares: Array | None = None, shared: bool = False
+) -> tuple[float, int]:
     """(the sum of the losses / divisor, how many labels are wrong); this waits until they are computed.
 
-    ``shares``, as ``parts``, holds summands of what the divisor is multiplied by, in place of losses.
+    ``shares``, as ``parts``, may have found wrong labels too; if ``shared``, its sums are the divisor's.
     """
     result = empty(parts, (2,))
-    _reduce[1](parts, len(parts), shares, 0 if shares is None else len(shares), divisor, result)
+    share_count = 0 if shares is None else len(shares)
+    _reduce[1](parts, len(parts), shares, share_count, shared and shares is not None, divisor, result)
     loss, wrong = scalars(result)
     return loss, int(wrong)

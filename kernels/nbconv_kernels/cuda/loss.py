@@ -1,0 +1,309 @@
+"""Losses: each gives its value and its gradient together, in one sweep over the logits.
+
+Cross entropy of logits x against a distribution q over C classes, log p = x - max - log sum exp(x - max):
+
+    loss = -sum over c of q[c] * log p[c]        dx[c] = p[c] * sum of q - q[c]
+
+With s the label smoothing and w the class weights: for a class label t, q = (1 - s) * w[t] at t, plus s / C *
+w[c] everywhere, and the mean divides by the sum of w[t]; for class probabilities, q = w * ((1 - s) * target +
+s / C), and the mean divides by the number of samples.
+
+Memory is one row of classes for each sample or pixel, the work of a team of lanes: maximum, sum, then loss
+and gradient, the later sweeps from cache. Of labels, a launch before adds up the weights, 256 blocks at most
+whose sums every block of the next adds up again: so the host need not wait for them.
+
+Limit: memory bandwidth for rows that fit into the cache; the exponential is taken twice.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nbconv_kernels.cuda.activation.softmax import line_exponentials
+from nbconv_kernels.cuda.build import blocks, device_function, kernel
+from nbconv_kernels.cuda.elementwise_loss import elementwise_loss, losses_of
+from nbconv_kernels.cuda.intrinsics import thread_index
+from nbconv_kernels.cuda.loss_sums import BLOCK, MOST, check_reduction, reduced, scale_of, write_part
+from nbconv_kernels.cuda.memory import (
+    Array,
+    check_float,
+    check_same_shape,
+    empty,
+    empty_as,
+    is_array,
+    to_host,
+    whole,
+)
+from nbconv_kernels.cuda.reduction import block_sum, team_shift, team_sum
+from nbconv_kernels.cuda.target import cuda, f32, f32s, float32, i64, i64s, int64, u32, uint32
+
+__all__ = ["cross_entropy", "mse_loss"]
+
+_NAN = math.nan
+
+
+@device_function
+def _weight_of(weight, weighted, c) -> Any:
+    return weight[c] if weighted != uint32(0) else float32(1)
+
+
+@kernel(block=BLOCK)
+def _shares(labels: i64s, weight: f32s, parts: f32s, rows: u32, classes: u32, ignore: i64, weighted: u32):
+    """Sums of the labels' weights, and how many are wrong."""
+    i, step = thread_index(), uint32(uint32(cuda.gridDim.x) * uint32(BLOCK))
+    share, wrong = float32(0), float32(0)
+    while i < rows:
+        label = labels[i]
+        if label != ignore:
+            if label >= int64(0) and label < int64(classes):
+                share += _weight_of(weight, weighted, uint32(label))
+            else:
+                wrong += float32(1)
+        i = uint32(i + step)
+    share, wrong = block_sum(share), block_sum(wrong)
+    write_part(parts, share, wrong)
+
+
+@kernel(block=BLOCK)
+def _labelled(
+    x: f32s,
+    labels: i64s,
+    weight: f32s,
+    shares: f32s,
+    losses: f32s,
+    dx: f32s,
+    parts: f32s,
+    rows: u32,
+    classes: u32,
+    shift: u32,
+    share_count: u32,
+    ignore: i64,
+    smoothing: f32,
+    weighted: u32,
+    mean: u32,
+    each: u32,
+):
+    thread, lanes = uint32(cuda.threadIdx.x), uint32(uint32(1) << shift)
+    lane = uint32(thread & uint32(lanes - uint32(1)))
+    divisor, mass, everywhere = float32(0), float32(classes), smoothing / float32(classes)
+    if mean != uint32(0):
+        divisor = block_sum(shares[uint32(uint32(2) * thread)] if thread < share_count else float32(0))
+    if weighted != uint32(0) and smoothing > float32(0):
+        mass, c = float32(0), thread
+        while c < classes:
+            mass += weight[c]
+            c = uint32(c + uint32(BLOCK))
+        mass = block_sum(mass)
+    # Zero is a sum of weights too, and then the mean is 0 / 0; where nothing counts, nothing asks for it.
+    scale = float32(1) / divisor if divisor != float32(0) else float32(_NAN)
+    scale = scale if mean != uint32(0) else float32(1)
+    total, at_once = float32(0), uint32(uint32(BLOCK) >> shift)
+    base = uint32(uint32(cuda.blockIdx.x) * at_once)
+    while base < rows:
+        row = uint32(base + uint32(thread >> shift))
+        exists = row < rows
+        row = row if exists else uint32(0)
+        start, end, label = uint32(row * classes), uint32(uint32(row + uint32(1)) * classes), labels[row]
+        counts = label != ignore and label >= int64(0) and label < int64(classes)
+        target = uint32(start + (uint32(label) if counts else uint32(0)))
+        most, exponentials = line_exponentials(x, uint32(start + lane), lanes, end, shift)
+        log_sum = math.log(exponentials)
+        own = (float32(1) - smoothing) * _weight_of(weight, weighted, uint32(target - start))
+        factor = (own + everywhere * mass) * scale / exponentials
+        loss, at = float32(0), uint32(start + lane)
+        while exists and at < end:
+            value = x[at] - most
+            gradient = float32(0)
+            if counts:
+                q = float32(0)
+                if smoothing > float32(0):  # without it a logit of -inf elsewhere costs nothing
+                    q = everywhere * _weight_of(weight, weighted, uint32(at - start))
+                    loss += q * (log_sum - value)
+                gradient = math.exp(value) * factor - q * scale
+                if at == target:
+                    loss += own * (log_sum - value)
+                    gradient -= own * scale
+            dx[at] = gradient
+            at = uint32(at + lanes)
+        loss = team_sum(loss, shift)
+        if exists and lane == uint32(0):
+            total += loss
+            if each != uint32(0):
+                losses[row] = loss
+        base = uint32(base + uint32(uint32(cuda.gridDim.x) * at_once))
+    write_part(parts, block_sum(total), float32(0))
+
+
+@kernel(block=BLOCK)
+def _probable(
+    x: f32s,
+    targets: f32s,
+    weight: f32s,
+    losses: f32s,
+    dx: f32s,
+    parts: f32s,
+    rows: u32,
+    classes: u32,
+    shift: u32,
+    smoothing: f32,
+    scale: f32,
+    weighted: u32,
+    each: u32,
+):
+    thread, lanes = uint32(cuda.threadIdx.x), uint32(uint32(1) << shift)
+    lane = uint32(thread & uint32(lanes - uint32(1)))
+    kept, everywhere = float32(1) - smoothing, smoothing / float32(classes)
+    total, at_once = float32(0), uint32(uint32(BLOCK) >> shift)
+    base = uint32(uint32(cuda.blockIdx.x) * at_once)
+    while base < rows:
+        row = uint32(base + uint32(thread >> shift))
+        exists = row < rows
+        row = row if exists else uint32(0)
+        start, end = uint32(row * classes), uint32(uint32(row + uint32(1)) * classes)
+        most, exponentials = line_exponentials(x, uint32(start + lane), lanes, end, shift)
+        log_sum = math.log(exponentials)
+        loss, mass, at = float32(0), float32(0), uint32(start + lane)
+        while at < end:
+            q = (kept * targets[at] + everywhere) * _weight_of(weight, weighted, uint32(at - start))
+            loss += q * (log_sum - (x[at] - most))
+            mass += q
+            at = uint32(at + lanes)
+        loss, mass = team_sum(loss, shift), team_sum(mass, shift)
+        factor, at = mass * scale / exponentials, uint32(start + lane)
+        while exists and at < end:
+            q = (kept * targets[at] + everywhere) * _weight_of(weight, weighted, uint32(at - start))
+            dx[at] = math.exp(x[at] - most) * factor - q * scale
+            at = uint32(at + lanes)
+        if exists and lane == uint32(0):
+            total += loss
+            if each != uint32(0):
+                losses[row] = loss
+        base = uint32(base + uint32(uint32(cuda.gridDim.x) * at_once))
+    write_part(parts, block_sum(total), float32(0))
+
+
+def cross_entropy(
+    logits: Array,
+    targets: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> tuple[float | Array, Array]:
+    """Softmax cross entropy of logits (N, C) or (N, C, H, W), as PyTorch defines it.
+
+    Targets are integer labels (N,) or (N, H, W), of which those equal to ``ignore_index`` count for nothing,
+    or class probabilities of the logits' shape. ``weight`` (C,) weighs the classes.
+
+    Returns:
+        (loss, dlogits). "mean" and "sum" give a float, "none" an array of the labels' shape and the gradient
+        of its sum. The mean over nothing (an empty batch, every label ignored) is NaN, as in PyTorch; its
+        gradient is zero.
+
+    Raises:
+        TypeError: if logits and weight are not both float32, or the targets are neither integers nor floats.
+        ValueError: if shapes or arguments do not fit, or a label is out of range.
+    """
+    check_float("cross_entropy", logits, weight)
+    check_reduction("cross_entropy", reduction)
+    if not is_array(targets) or targets.dtype.kind not in "iuf":
+        kind = targets.dtype if is_array(targets) else type(targets).__name__
+        raise TypeError(f"cross_entropy: expected integer labels or float probabilities, got {kind}")
+    if logits.ndim not in (2, 4) or logits.shape[1] == 0:
+        raise ValueError(f"cross_entropy: expected logits (N, C) or (N, C, H, W), got shape {logits.shape}")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}")
+    classes = logits.shape[1]
+    if weight is not None and weight.shape != (classes,):
+        raise ValueError(f"cross_entropy: expected a weight of shape ({classes},), got {weight.shape}")
+    _check_targets(logits, targets, ignore_index)
+    shape = logits.shape[:1] + logits.shape[2:]
+    rows, shift, mean = math.prod(shape), team_shift(classes), reduction == "mean"
+    dlogits = empty_as(logits)
+    losses = empty(logits, shape) if reduction == "none" else None
+    parts = empty(logits, (min(blocks(rows << shift, BLOCK), MOST), 2))
+    weights = None if weight is None else whole(weight)
+    results = losses, dlogits, parts
+    sizes = rows, classes, shift
+    flags = weight is not None, losses is not None
+    shares: Array | None = None
+    if targets.dtype.kind == "f":
+        probabilities = whole(targets.astype(np.float32, copy=False))
+        numbers = float(label_smoothing), scale_of(reduction, rows)
+        _probable[len(parts)](whole(logits), probabilities, weights, *results, *sizes, *numbers, *flags)
+    else:
+        labels = _in_a_row(targets)
+        shares = empty(logits, (min(blocks(rows, 4 * BLOCK), BLOCK), 2))
+        ignore = int(ignore_index)
+        _shares[len(shares)](labels, weights, shares, rows, classes, ignore, weight is not None)
+        inputs = whole(logits), labels, weights, shares
+        numbers = len(shares), ignore, float(label_smoothing)
+        _labelled[len(parts)](*inputs, *results, *sizes, *numbers, flags[0], mean, flags[1])
+    loss, wrong = reduced(parts, rows if mean and shares is None else 1, shares, mean)
+    if wrong:
+        raise _out_of_range(targets, classes, ignore_index)
+    return (loss if losses is None else losses), dlogits
+
+
+def _check_targets(logits: Array, targets: Array, ignore_index: int) -> None:
+    shape = logits.shape[:1] + logits.shape[2:]
+    if targets.dtype.kind != "f":
+        if targets.shape != shape:
+            raise ValueError(
+                f"cross_entropy: expected integer labels of shape {shape} for logits {logits.shape}, "
+                f"got shape {targets.shape}"
+            )
+        return
+    if targets.shape != logits.shape:
+        raise ValueError(
+            f"cross_entropy: expected class probabilities (or integer labels) of shape {logits.shape}, "
+            f"got shape {targets.shape}"
+        )
+    if ignore_index >= 0:
+        raise ValueError(
+            f"cross_entropy: ignore_index={ignore_index} goes with integer labels, not probabilities"
+        )
+
+
+def _in_a_row(labels: Array) -> Array:
+    """Labels (N,) or (N, H, W) as int64, one after another as the logits' rows are."""
+    return whole(labels.reshape(-1).astype(np.int64, copy=False))
+
+
+def _out_of_range(targets: Array, classes: int, ignore_index: int) -> ValueError:
+    labels = to_host(targets)
+    wrong = ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
+    place = [int(i) for i in np.argwhere(wrong)[0]]
+    return ValueError(
+        f"cross_entropy: label {labels[tuple(place)]} at targets{place} is out of range for "
+        f"{classes} classes (and is not ignore_index={ignore_index})"
+    )
+
+
+@device_function
+def _square(x, target, weight, positive, a, b):
+    difference = x - target
+    return difference * difference, float32(2) * difference
+
+
+_SQUARES = losses_of(_square)
+
+
+def mse_loss(x: Array, target: Array, reduction: str = "mean") -> tuple[float | Array, Array]:
+    """The squared error (x - target)^2 of arrays of one shape, and its gradient with respect to x.
+
+    Returns:
+        (loss, dx). "mean" and "sum" give a float, "none" an array and the gradient of its sum. The mean over
+        nothing is NaN.
+
+    Raises:
+        TypeError: if the arrays are not both float32.
+        ValueError: if the shapes differ or the reduction is unknown.
+    """
+    check_float("mse_loss", x, target)
+    check_reduction("mse_loss", reduction)
+    check_same_shape("mse_loss", x=x, target=target)
+    return elementwise_loss(_SQUARES, x, target, reduction)
