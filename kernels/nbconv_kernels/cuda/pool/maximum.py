@@ -67,7 +67,7 @@ def _compared(best, places, taps, at) -> Any:
 def _make(size: int) -> Kernel:
     """The kernel for windows of ``size`` x ``size`` over fours of channels, or, for 0, of any."""
 
-    @kernel(block=BLOCK, constants=(size,) if size else ())
+    @kernel(block=BLOCK, max_registers=80, constants=(size,) if size else ())
     def _max_pool(
         x: f32s,
         y: f32s,
