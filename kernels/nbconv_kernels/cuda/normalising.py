@@ -1,7 +1,7 @@
 """The sweeps of normalisation by channel, for batches of one "image" and for groups within each image.
 
     y = (x - mean) * s * weight + bias        s = 1 / sqrt(var + eps)
-    dx = s * weight * dy - s / M * G - s^3 / M * (x - mean) * H
+    dx = s * (weight * dy - G / M - s^2 / M * (x - mean) * H)
 
 where mean and var are (images, C), weight and bias (C,), and G and H the sums of dy * weight and of
 dy * weight * (x - mean) over the M elements that mean and var are of. The statistics are sums of deviations
@@ -290,7 +290,7 @@ def _gradient(access: Access) -> Kernel:
         values, gradients = cuda.local.array(width, float32), cuda.local.array(width, float32)
         centres, scales = cuda.local.array(width, float32), cuda.local.array(width, float32)
         shifts, offsets = cuda.local.array(width, float32), cuda.local.array(width, float32)
-        slopes = cuda.local.array(width, float32)
+        slopes, factors = cuda.local.array(width, float32), cuda.local.array(width, float32)
         channel, row, step = place_of(shift, width)
         if channel >= channels:
             return
@@ -301,18 +301,15 @@ def _gradient(access: Access) -> Kernel:
             c = uint32(channel + uint32(j))
             at = uint32(uint32(image * channels) + c)
             factor = value_or(weight, uint32(flags & uint32(WEIGHT)), c, 1)
-            shifts[j] = value_or(bias, uint32(flags & uint32(BIAS)), c, 0)
-            deviation = float32(1) / math.sqrt(var[at] + eps)
+            root = math.sqrt(var[at] + eps)
             total = sums[uint32(at + uint32(image * channels))]
-            weighted = sums[uint32(uint32(at + uint32(image * channels)) + channels)] * deviation
-            if not grouped:
-                if row == uint32(0):
-                    dweight[c] = weighted
-                total, weighted = total * factor, weighted * factor
-            centres[j] = mean[at]
-            scales[j] = factor / math.sqrt(var[at] + eps)
-            offsets[j] = deviation * total / size
-            slopes[j] = deviation * (deviation * weighted / size)
+            weighted = sums[uint32(uint32(at + uint32(image * channels)) + channels)] / root
+            if not grouped and row == uint32(0):
+                dweight[c] = weighted
+            centres[j], shifts[j] = mean[at], value_or(bias, uint32(flags & uint32(BIAS)), c, 0)
+            factors[j] = factor if grouped else float32(1)
+            scales[j] = (float32(1) if grouped else factor) / root
+            offsets[j], slopes[j] = total / size, weighted / size / root
         base = uint32(uint32(image * rows) + row)
         while row < rows:
             read(x, uint32(uint32(base * pitch) + channel), values)
@@ -322,8 +319,8 @@ def _gradient(access: Access) -> Kernel:
                 if rectified:
                     stopped = _normalised(values[j], centres[j], scales[j], shifts[j]) <= float32(0)
                     gradient = float32(0) if stopped else gradient
-                common = (values[j] - centres[j]) * slopes[j] + offsets[j]
-                values[j] = gradient * scales[j] - common
+                common = (values[j] - centres[j]) * slopes[j]
+                values[j] = (gradient * factors[j] - offsets[j] - common) * scales[j]
             write(dx, uint32(uint32(base * channels) + channel), values)
             row, base = uint32(row + step), uint32(base + step)
 
