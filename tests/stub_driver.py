@@ -23,9 +23,16 @@ uint64_t stream, values[64];
 unsigned count;
 
 static int ok(void) { return 0; }
-static int load(handle *library) { loads++; *library = (handle)0x10; return 0; }
+static int load(handle *library) { *library = (handle)(16 * (uintptr_t)++loads); return 0; }
 static int get(handle *kernel) { *kernel = (handle)0x20; return 0; }
 static int set_attribute(int which, int value) { attribute = which == 8 ? value : 0; return 0; }
+static int get_attribute(int *value, int which) {
+    *value = which == 75 ? 9 : which == 76 ? 0 : 1024;
+    return 0;
+}
+static int one(int *value) { *value = 1; return 0; }
+static int toolkit(int *value) { *value = 13000; return 0; }
+static int some(handle *value) { *value = (handle)0x30; return 0; }
 static int text(int error, const char **said) { *said = "the stub says no"; return 0; }
 static int launch(handle f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                   unsigned shared, handle s, void **parameters, void **extra) {
@@ -43,6 +50,11 @@ int cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t
     if (!strcmp(name, "cuLibraryLoadData")) *function = (void *)load;
     if (!strcmp(name, "cuLibraryGetKernel")) *function = (void *)get;
     if (!strcmp(name, "cuKernelSetAttribute")) *function = (void *)set_attribute;
+    if (!strcmp(name, "cuDeviceGetAttribute")) *function = (void *)get_attribute;
+    if (!strcmp(name, "cuDeviceGetCount")) *function = (void *)one;
+    if (!strcmp(name, "cuDriverGetVersion")) *function = (void *)toolkit;
+    if (!strcmp(name, "cuCtxGetCurrent")) *function = (void *)some;
+    if (!strcmp(name, "cuDevicePrimaryCtxRetain")) *function = (void *)some;
     if (!strcmp(name, "cuGetErrorString")) *function = (void *)text;
     if (!strcmp(name, "cuLaunchKernel")) *function = (void *)launch;
     if (found) *found = 0;
@@ -87,6 +99,13 @@ class Array:
         self.data = SimpleNamespace(ptr=address)
         self.dtype = np.dtype(dtype)
         self.shape = shape
+        self.__cuda_array_interface__ = {
+            "shape": shape,
+            "typestr": self.dtype.str,
+            "data": (address, False),
+            "version": 3,
+            "strides": None,
+        }
 
 
 def install(stream=0):
