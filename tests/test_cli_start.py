@@ -38,9 +38,10 @@ def train(capsys, *arguments, status=0):
 # The rate test
 
 
-def test_the_rate_test_tells_what_the_library_finds(capsys, tmp_path):
+def test_the_rate_test_tells_what_the_library_finds(capsys, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     files = ["--plot", "rates.png", "--output", "net.safetensors", "--run", "run", "--csv", "log.csv"]
+    monkeypatch.setattr("nbconv.cli.finding._STEPS", 30)
     options = ["--optimizer", "adam", "--seed", 3, "--backend", "reference"]
     result, out = train(capsys, "--find-lr", *options, *files)
     train_x, train_y = datasets.DATA_SETS["digits"](32, None).train
@@ -48,7 +49,7 @@ def test_the_rate_test_tells_what_the_library_finds(capsys, tmp_path):
     model.insert(0, nb.preprocess.Standardize.fit(train_x))
     trainer = nb.Trainer(model, nb.CrossEntropyLoss(), nb.Adam(model.parameters(), weight_decay=5e-4))
     light = augment.RECIPES["affine"]()
-    expected = nb.find_learning_rate(trainer, train_x, train_y, 16, augment=light, seed=3)
+    expected = nb.find_learning_rate(trainer, train_x, train_y, 16, augment=light, steps=30, seed=3)
     assert (result["rates"], result["losses"]) == (expected.rates, expected.losses)
     assert result["suggested_lr"] == expected.suggestion
     assert f"suggested: --lr {expected.suggestion:.2g}, " in out
