@@ -135,8 +135,8 @@ def _placed(name: str, module: ModuleType) -> ModuleType:
     placed = ModuleType(module.__name__, module.__doc__)
     vars(placed).update(vars(module), name=name)
     if name not in NUMPY_BACKENDS:
-        device = importlib.import_module(f"{module.__name__}.device")
-        vars(placed).update(asarray=device.asarray, upload=device.upload)
+        device, graph = (importlib.import_module(f"{module.__name__}.{room}") for room in ("device", "graph"))
+        vars(placed).update(asarray=device.asarray, upload=device.upload, capture=graph.capture)
     return placed
 
 

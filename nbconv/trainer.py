@@ -74,6 +74,7 @@ class Trainer:
         resume: str | os.PathLike[str] | None = None,
         verbose: bool = True,
         check_finite: bool = False,
+        record: bool = True,
     ) -> History:
         """Train on ``x`` and ``y``, and return what every completed epoch measured.
 
@@ -100,6 +101,8 @@ class Trainer:
                 bits as one that never stopped, given the same arguments and as many threads.
             verbose: show a progress bar.
             check_finite: look for NaN and infinity in x before training.
+            record: on a GPU, record the passes of a step as a CUDA graph and replay that, where it is safe:
+                batches of one shape, layers and losses of nbconv's own, no dropout.
 
         Raises:
             DataError: when there are no examples, their number is not that of the targets, or a label is
@@ -156,7 +159,7 @@ class Trainer:
                 snapshot.restore_callbacks(state.callbacks, saved)
             ending.enter_context(stop_on_interrupt(state))
             try:
-                Loop(state, self.loss, source, augment, accumulate, validation).run()
+                Loop(state, self.loss, source, augment, accumulate, validation, record).run()
             except KeyboardInterrupt:
                 state.history.interrupted = True
         return state.history

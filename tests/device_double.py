@@ -50,6 +50,10 @@ class DeviceArray:
     def __array_function__(self, function, *args):
         raise TypeError(f"numpy.{function.__name__} was given an array on a device")
 
+    @property
+    def data(self):
+        return types.SimpleNamespace(ptr=self._memory.ctypes.data)
+
     def __getattr__(self, attribute):
         if attribute in ("shape", "dtype", "ndim", "size", "strides", "itemsize", "nbytes"):
             return getattr(self._memory, attribute)
@@ -69,13 +73,18 @@ class DeviceArray:
         return self._view("transpose")
 
     def _call(self, method, *args, **kwargs):
-        args, kwargs = [unwrapped(a) for a in args], {key: unwrapped(a) for key, a in kwargs.items()}
-        return wrapped(getattr(self._memory, method)(*args, **kwargs))
+        def act(memory, **kwargs):
+            return getattr(memory, method)(*args, **kwargs)
+
+        return done(act, self, writes="out" in kwargs, **kwargs)
 
     def _view(self, method, *args, **kwargs):
-        return DeviceArray(getattr(self._memory, method)(*args, **kwargs), self)
+        act = operator.methodcaller(method, *args, **kwargs)
+        view = act(self._memory)
+        return DeviceArray(view, self) if np.shares_memory(view, self._memory) else done(act, self)
 
     def item(self):
+        waited()
         reads["item"] += 1
         return self._memory.item()
 
@@ -101,7 +110,7 @@ class DeviceArray:
         return DeviceArray(np.asarray(self._memory[unwrapped(index)]), self)
 
     def __setitem__(self, index, value):
-        self._memory[unwrapped(index)] = unwrapped(value)
+        done(operator.setitem, self, index, value, writes=True)
 
     def __repr__(self):
         return f"DeviceArray({self._memory!r})"
@@ -138,21 +147,83 @@ def wrapped(value):
     return value
 
 
+_tape = None
+
+
+def done(function, *args, writes=False, take=unwrapped, **kwargs):
+    """The result of a function of arrays; while a graph is recorded, what it writes to is not written yet."""
+
+    def call():
+        return function(*map(take, args), **{key: take(value) for key, value in kwargs.items()})
+
+    if _tape is None:
+        return wrapped(call())
+    result = None if writes else wrapped(call())
+    _tape.append((call, result))
+    return result
+
+
+def waited():
+    if _tape is not None:
+        raise RuntimeError("a graph that is recorded cannot be waited for")
+
+
+class Graph:
+    """Functions to be called again, on the same memory."""
+
+    def __init__(self, inputs, result, tape):
+        self.inputs, self.result, self.tape = inputs, result, tape
+        self.launches = 0
+
+    def __call__(self, *inputs):
+        self.launches += 1
+        for own, given in zip(self.inputs, inputs, strict=True):
+            assert (own.shape, own.dtype) == (given.shape, given.dtype)
+            own[...] = given
+        for call, result in self.tape:
+            fill(result, call())
+        return self.result
+
+
+def fill(result, value):
+    if type(result) in (tuple, list):
+        for own, new in zip(result, value, strict=True):
+            fill(own, new)
+    elif result is not None:
+        result._memory[...] = value
+
+
+graphs = []
+
+
+def capture(work, *inputs):
+    """As ``nbconv_kernels.cuda.graph.capture``."""
+    global _tape
+    kept = [DeviceArray(array._memory.copy(order="K")) for array in inputs]
+    _tape = tape = []
+    try:
+        result = work(*kept)
+    finally:
+        _tape = None
+    graphs.append(Graph(kept, result, tape))
+    return graphs[-1]
+
+
 def _operator(symbol):
     function = getattr(operator, symbol)
-    return lambda self, other: wrapped(function(self._memory, unwrapped(other)))
+    return lambda self, other: done(function, self, other)
 
 
 def _reflected(symbol):
     function = getattr(operator, symbol)
-    return lambda self, other: wrapped(function(unwrapped(other), self._memory))
+    return lambda self, other: done(lambda a, b: function(b, a), self, other)
 
 
 def _in_place(symbol):
     function = getattr(operator, symbol)
 
     def change(self, other):
-        function(self._memory, unwrapped(other))
+        done(function, self, other, writes=True)
         return self
 
     return change
@@ -164,12 +235,13 @@ for symbol in ("add", "sub", "mul", "truediv"):
     setattr(DeviceArray, f"__i{symbol}__", _in_place(f"i{symbol}"))
 for symbol in ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_"):
     setattr(DeviceArray, f"__{symbol.rstrip('_')}__", _operator(symbol))
-DeviceArray.__neg__ = lambda self: wrapped(-self._memory)
+DeviceArray.__neg__ = lambda self: done(operator.neg, self)
 
 
 def asarray(x, dtype=None):
     if isinstance(x, DeviceArray):
         return x if dtype is None or x.dtype == dtype else x.astype(dtype)
+    waited()
     return DeviceArray(np.array(x, dtype))
 
 
@@ -181,6 +253,7 @@ def upload(x, dtype):
 
 def to_numpy(x):
     assert isinstance(x, DeviceArray), "there is nothing to copy"
+    waited()
     reads["copy"] += 1
     return x._memory.copy()
 
@@ -189,13 +262,13 @@ def _op(op):
     function = getattr(cpu, op)
     take = (lambda v: v._memory if isinstance(v, DeviceArray) else v) if op in TAKE_HOST_ARRAYS else unwrapped
 
-    def call(*args, **kwargs):
-        args, kwargs = [take(a) for a in args], {key: take(a) for key, a in kwargs.items()}
+    def checked(*args, **kwargs):
         given = [a for a in (*args, *kwargs.values()) if isinstance(a, np.ndarray)]
         assert all(a.dtype != np.float64 for a in given) or op in TAKE_HOST_ARRAYS, f"{op}: float64"
-        return wrapped(function(*args, **kwargs))
+        return function(*args, **kwargs)
 
-    return call
+    writes = op.startswith(("accumulate", "put_", "add_scaled")) or op.endswith(("_onto", "_step"))
+    return functools.partial(done, checked, take=take, writes=writes)
 
 
 globals().update({op: _op(op) for op in cpu.__all__ if op not in ("name", "asarray", "to_numpy")})

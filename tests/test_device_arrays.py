@@ -24,6 +24,7 @@ def device(monkeypatch):
     monkeypatch.setitem(backends._ARRAYS_OF, "device_double", "device")
     monkeypatch.setattr(backends, "_FLOAT32_ONLY", backends._FLOAT32_ONLY | {"device"})
     device_double.reads.clear()
+    device_double.graphs.clear()
     yield
     backends.get.cache_clear()
 
@@ -360,6 +361,141 @@ def test_nothing_is_read_before_the_epoch_is_over():
     trainer.fit(X, Y, 1, 4, verbose=False)
     assert read == [0] * 6
     assert 0 < sum(device_double.reads.values()) <= 12  # two numbers a batch
+
+
+# Recorded steps
+
+
+def plain(backend):
+    return nb.Sequential(
+        nb.Conv2d(2, 4, 3, padding=1, bias=False),
+        nb.BatchNorm2d(4),
+        nb.ReLU(),
+        nb.Residual(nb.Sequential(nb.Conv2d(4, 4, 3, padding=1), nb.BatchNorm2d(4)), activation=nb.ReLU()),
+        nb.Concat(nb.Conv2d(4, 3, 1), nb.Sequential(nb.Conv2d(4, 3, 1), nb.ReLU6())),
+        nb.DenseBlock(nb.Conv2d(6, 2, 3, padding=1)),
+        nb.MaxPool2d(2),
+        nb.Flatten(),
+        nb.Dense(288, 5),
+        backend=backend,
+        seed=3,
+    )
+
+
+def run(model, *callbacks, epochs=3, **fit):
+    loss = nb.CrossEntropyLoss([1, 2, 3, 4, 5], label_smoothing=0.1)
+    optimizer = nb.Adam(model.parameters(), lr=0.01)
+    history = nb.Trainer(model, loss, optimizer, callbacks).fit(X, Y, epochs, 4, verbose=False, **fit)
+    return numbers(history), model.state_dict()
+
+
+def test_a_recorded_step_gives_the_bits_of_one_that_is_not():
+    def callbacks():
+        return [nb.LearningRate(), nb.callbacks.EMA(0.7), nb.callbacks.ClipGradNorm(0.5)]
+
+    here = run(plain("cpu"), *callbacks(), validation_data=(X, Y))
+    assert not device_double.graphs
+    there = run(plain("device"), *callbacks(), validation_data=(X, Y))
+    # An epoch has five batches of four examples, of which two come before the first recording. The averages
+    # that the model holds in validation are other arrays, so each epoch records anew.
+    assert [graph.launches for graph in device_double.graphs] == [3, 5, 5]
+    device_double.graphs.clear()
+    without = run(plain("device"), *callbacks(), validation_data=(X, Y), record=False)
+    assert not device_double.graphs
+    for other in (there, without):
+        assert here[0] == other[0]
+        assert_same(here[1], other[1])
+
+
+def test_one_recording_serves_all_epochs():
+    here, there = run(plain("cpu")), run(plain("device"))
+    assert [graph.launches for graph in device_double.graphs] == [13]
+    assert here[0] == there[0]
+    assert_same(here[1], there[1])
+
+
+def test_evaluation_between_replays_sees_the_running_statistics():
+    class Look(nb.Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_batch_end(self, state):
+            self.seen.append(state.model.predict(X[:2]))
+
+    seen = []
+    for backend in ("cpu", "device"):
+        look = Look()
+        run(plain(backend), look, epochs=2)
+        seen.append(look.seen)
+    assert device_double.graphs
+    np.testing.assert_array_equal(*seen)
+
+
+class Changing(nb.Callback):
+    """Does something to the model after some batch."""
+
+    def __init__(self, batch, change):
+        self.batch, self.change, self.count = batch, change, 0
+
+    def on_batch_end(self, state):
+        self.count += 1
+        if self.count == self.batch:
+            self.change(state.model)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.freeze("1"),
+        lambda model: model.freeze("0.weight"),
+        lambda model: setattr(model[1], "momentum", 0.5),
+        lambda model: setattr(model.parameters()[0], "data", model.parameters()[0].numpy() / 2),
+        lambda model: setattr(model[1], "running_mean", model[1].running_mean + 1),
+    ],
+)
+def test_what_is_changed_between_steps_is_seen(change):
+    here, there = (run(plain(backend), Changing(8, change)) for backend in ("cpu", "device"))
+    assert len(device_double.graphs) == 2
+    assert here[0] == there[0]
+    assert_same(here[1], there[1])
+
+
+class Doubled(nb.ReLU):
+    """A layer of a user's own."""
+
+
+@pytest.mark.parametrize(
+    ("position", "layer"),
+    [(2, nb.Dropout(0.5)), (2, nb.BatchNorm2d(4, momentum=None)), (2, Doubled()), (2, nb.ContrastNorm(3))],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_cannot_be_recorded_is_made_as_usual(position, layer):
+    results = []
+    for backend in ("cpu", "device"):
+        model = plain("cpu")
+        model.insert(position, copy.deepcopy(layer))
+        results.append(run(model.to(backend)))
+    assert not device_double.graphs
+    assert results[0][0] == results[1][0]
+    assert_same(results[0][1], results[1][1])
+
+
+def test_a_recording_that_fails_changes_nothing(monkeypatch):
+    calls = []
+
+    capture = device_double.capture
+
+    def refuse(work, *inputs):
+        calls.append(capture(work, *inputs))
+        raise RuntimeError("the driver refuses")
+
+    monkeypatch.setattr(device_double, "capture", refuse)
+    here = run(plain("cpu"))
+    with pytest.warns(RuntimeWarning, match="steps are not recorded: the driver refuses"):
+        there = run(plain("device"))
+    assert len(calls) == 1
+    assert here[0] == there[0]
+    assert_same(here[1], there[1])
 
 
 def test_a_callback_may_look_at_every_batch():

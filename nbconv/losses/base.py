@@ -6,6 +6,7 @@ import copy
 from types import ModuleType
 from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 
 from nbconv import backends
@@ -66,3 +67,15 @@ class Loss:
 
     def _ops(self, y: Array) -> ModuleType:
         return backends.get(self.backend or backends.of_array(y))
+
+    def _placed_constant(self, name: str, ops: ModuleType, dtype: Any) -> Array | None:
+        """The array that is this attribute, where the ops compute: brought there once, and after changes."""
+        values: Array | None = getattr(self, name)
+        if values is None or ops.name in backends.NUMPY_BACKENDS:
+            return None if values is None else backends.to_backend(values, ops.name, dtype)
+        kept = vars(self).setdefault("_kept", {})
+        key = name, ops.name, str(dtype)
+        if key not in kept or not np.array_equal(kept[key][0], values):
+            kept[key] = values.copy(), backends.to_backend(values, ops.name, dtype)
+        placed: Array = kept[key][1]
+        return placed

@@ -54,7 +54,7 @@ class CrossEntropyLoss(Loss):
             TypeError: if ``y`` is not float32 or float64, or the targets are neither integers nor floats.
         """
         ops = self._ops(y)
-        weight = None if self.weight is None else ops.asarray(self.weight, y.dtype)
+        weight = self._placed_constant("weight", ops, y.dtype)
         loss, dy = ops.cross_entropy(
             y,
             ops.asarray(targets),
@@ -102,10 +102,8 @@ class BCEWithLogitsLoss(Loss):
         """
         ops = self._ops(y)
         dtype = y.dtype if y.dtype.kind == "f" else None
-        weight, pos_weight = (
-            None if factors is None else ops.asarray(factors, dtype)
-            for factors in (self.weight, self.pos_weight)
-        )
+        weight = self._placed_constant("weight", ops, dtype)
+        pos_weight = self._placed_constant("pos_weight", ops, dtype)
         loss, dy = ops.binary_cross_entropy_with_logits(
             y, ops.asarray(targets, dtype), weight, pos_weight, self.reduction
         )

@@ -101,7 +101,7 @@ class MultiMarginLoss(Loss):
             TypeError: if ``y`` is not float32 or float64, or the targets are no integers.
         """
         ops = self._ops(y)
-        weight = None if self.weight is None else ops.asarray(self.weight, y.dtype)
+        weight = self._placed_constant("weight", ops, y.dtype)
         targets = ops.asarray(targets)
         loss, dy = ops.multi_margin_loss(y, targets, self.p, self.margin, weight, self.reduction)
         return loss, dy

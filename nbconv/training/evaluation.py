@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def evaluate(
         outputs = model(inputs)
         with backends.deferred(model.backend):
             value = value_of(outputs, targets)
-        means.add(len(inputs), measure(outputs, targets, value, counted))
+        means.add(len(inputs), measured(value, count_right(outputs, targets), counted))
         if means.strange is not None and state is not None:
             break
         if state is not None and state.history.interrupted:
@@ -72,16 +73,30 @@ def with_counts(loss: Loss, batches: Iterable[Batch]) -> Iterator[tuple[Array, A
         yield inputs, targets, (targets != ignored).sum() if some else targets.size
 
 
-def measure(outputs: Any, targets: Array, value: Any, counted: Any) -> dict[str, Any]:
-    """One batch's loss and accuracy; of outputs that are a tuple, the first one's.
-
-    They are numbers, or arrays of one on a device, which have not been waited for.
-    """
+def count_right(outputs: Any, targets: Array) -> Any:
+    """How many labels are those predicted; of outputs that are a tuple, by the first. None without labels."""
     if isinstance(outputs, tuple):
         outputs = outputs[0]
     if not are_labels(targets) or outputs.ndim != targets.ndim + 1:
-        return {"loss": value}
-    right = (outputs.argmax(axis=1) == targets).sum()
-    if backends.is_on_device(right):
-        return {"loss": value, "accuracy": right / counted}
-    return {"loss": value, "accuracy": int(right) / int(counted) if counted else float("nan")}
+        return None
+    return (outputs.argmax(axis=1) == targets).sum()
+
+
+def measured(loss: Any, right: Any, counted: Any) -> dict[str, Any]:
+    """One batch's loss and accuracy: numbers, or what becomes numbers when they are read from a device."""
+    if right is None:
+        return {"loss": loss}
+    share = Share(right, counted)
+    waits = backends.is_array(loss) or backends.is_on_device(right)
+    return {"loss": loss, "accuracy": share if waits else float(share)}
+
+
+class Share:
+    """A part of a whole that are counted on a device."""
+
+    def __init__(self, part: Any, whole: Any) -> None:
+        self._part, self._whole = part, whole
+
+    def __float__(self) -> float:
+        part, whole = int(self._part), int(self._whole)
+        return part / whole if whole else math.nan

@@ -11,9 +11,10 @@ from nbconv import backends
 from nbconv.callbacks.base import TrainingState
 from nbconv.optim.clip import scale_gradients
 from nbconv.training.batches import Augment, Batch, Source, augmented
-from nbconv.training.evaluation import evaluate, measure, placed, with_counts
+from nbconv.training.evaluation import count_right, evaluate, measured, placed, with_counts
 from nbconv.training.means import Means
 from nbconv.training.nonfinite import dropouts_of, explain, explain_late
+from nbconv.training.recording import Measured, RecordedPasses
 from nbconv.typing import Array
 from nbconv.upload import ahead
 
@@ -34,6 +35,7 @@ class Loop:
         augment: made to each training batch.
         accumulate: batches in a step.
         validation: what to validate on after each epoch.
+        record: whether the passes of a step may be recorded, where that is safe.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Loop:
         augment: Augment | None,
         accumulate: int,
         validation: Validation | None,
+        record: bool = True,
     ) -> None:
         self._state = state
         self._loss = placed(loss, state.model.backend)
@@ -54,6 +57,9 @@ class Loop:
         self._dropouts = dropouts_of(state.model)
         self._in_step: list[int] = []  # numbers of examples of the batches in the step so far
         self._first = 0  # of the epoch's batches that this run has trained on
+        self._run = self._passes
+        if record and accumulate == 1:
+            self._run = RecordedPasses(state.model, self._loss, self._passes).run
 
     def run(self) -> None:
         """Train until the last epoch is over, or the run is stopped."""
@@ -110,28 +116,37 @@ class Loop:
     def _train_batch(self, inputs: Array, targets: Array, counted: Any) -> None:
         state, in_step = self._state, self._in_step
         state.at_rest = False
-        offsets = [dropout.offset for dropout in self._dropouts]
         if not in_step:
             state.optimizer.zero_grad()
-        outputs, backprop = state.model.forward(inputs, training=True, input_grad=False)
-        with backends.deferred(state.model.backend):
-            loss, gradient = self._loss(outputs, targets)
-        if not backends.is_array(loss) and not math.isfinite(loss):
-            where = f"in epoch {state.epoch + 1}, batch {state.batch + 1} (step {state.step + 1})"
-            raise explain(state.model, inputs, f"the loss is {loss} {where}", offsets)
+        loss, right = self._run(inputs, targets)
         in_step.append(len(inputs))
-        if len(inputs) != in_step[0]:
-            gradient = _scaled(gradient, len(inputs) / in_step[0])
-        backprop(gradient)
         state.stepped = len(in_step) == self._accumulate or state.batch + 1 == state.batches
         if state.stepped:
             self._step()
         state.loss = loss
         state.seen += len(inputs)
         state.done = state.batch + 1
-        state.means.add(len(inputs), measure(outputs, targets, loss, counted))
+        state.means.add(len(inputs), measured(loss, right, counted))
         state.logs = None
         state.at_rest = state.stepped
+
+    def _passes(self, inputs: Array, targets: Array) -> Measured:
+        """Forward, loss and backward: the loss, and how many labels were right."""
+        state = self._state
+        offsets = [dropout.offset for dropout in self._dropouts]
+        outputs, backprop = state.model.forward(inputs, training=True, input_grad=False)
+        with backends.deferred(state.model.backend):
+            loss, gradient = self._loss(outputs, targets)
+        if not backends.is_array(loss) and not math.isfinite(loss):
+            where = f"in epoch {state.epoch + 1}, batch {state.batch + 1} (step {state.step + 1})"
+            raise explain(state.model, inputs, f"the loss is {loss} {where}", offsets)
+        right = count_right(outputs, targets)
+        del outputs
+        size = self._in_step[0] if self._in_step else len(inputs)
+        if len(inputs) != size:
+            gradient = _scaled(gradient, len(inputs) / size)
+        backprop(gradient)
+        return loss, right
 
     def _step(self) -> None:
         """Update the parameters with the mean gradient over the examples of the step."""
@@ -149,10 +164,10 @@ class Loop:
         state = self._state
         self._call("on_epoch_trained")
         if self._validation is not None:
-            measured = evaluate(state.model, self._loss, self._validation(), state, self._validation)
+            validated = evaluate(state.model, self._loss, self._validation(), state, self._validation)
             if state.history.interrupted:
                 return
-            state.logs.update({f"val_{name}": value for name, value in measured.items()})
+            state.logs.update({f"val_{name}": value for name, value in validated.items()})
         state.history.append(state.logs)
         state.epoch_over, state.done = True, 0
         self._call("on_epoch_end")

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nbconv import backends
+import numpy as np
 
 _GATHERED = 100  # batches whose numbers may wait to be read
 
@@ -31,8 +31,8 @@ class Means:
         self._unread: list[tuple[int, Mapping[str, Any]]] = []
 
     def add(self, examples: int, measured: Mapping[str, Any]) -> None:
-        """Add what one batch measured, numbers or arrays of one."""
-        if self._unread or any(backends.is_array(value) for value in measured.values()):
+        """Add what one batch measured: numbers, or what can be made one."""
+        if self._unread or not all(isinstance(v, int | float | np.generic) for v in measured.values()):
             self._unread.append((examples, measured))
             if len(self._unread) >= _GATHERED:
                 self.read()
