@@ -5,7 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
-from nbconv_kernels import reference
+from nbconv_kernels import precision, reference
 
 pytest.importorskip("cuda.bindings", reason="the CUDA kernels are compiled by numba-cuda")
 conv = importlib.import_module("nbconv_kernels.cuda.conv")
@@ -29,6 +29,7 @@ SHAPES = [
 @pytest.fixture(autouse=True)
 def watched(monkeypatch):
     monkeypatch.setitem(emulated.checks, "race", True)
+    monkeypatch.setattr(precision, "_level", "highest")
 
 
 @pytest.fixture(params=TILES, ids=str)

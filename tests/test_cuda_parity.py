@@ -19,7 +19,7 @@ from test_parity import (
     to_dtype,
 )
 
-from nbconv_kernels import reference
+from nbconv_kernels import precision, reference
 
 pytest.importorskip("cuda.bindings", reason="the CUDA kernels are compiled by numba-cuda")
 cuda = pytest.importorskip("nbconv_kernels.cuda")
@@ -46,6 +46,7 @@ class Ops:
 @pytest.fixture(autouse=True)
 def watched(monkeypatch):
     monkeypatch.setitem(emulated.checks, "race", True)
+    monkeypatch.setattr(precision, "_level", "highest")
 
 
 @pytest.mark.parametrize(("op", "name"), [(op, name) for op in OPS for name in CASES[op]])

@@ -1,7 +1,8 @@
 """Two-dimensional convolution and its gradients on the GPU.
 
 Depthwise convolutions have kernels of their own (``depthwise``); every other one is a matrix product that
-reads the pixels in place (``direct``, on top of ``implicit_gemm`` and ``weight_gradient``). Each of these
+reads the pixels in place: on CUDA cores (``direct``, on top of ``implicit_gemm`` and ``weight_gradient``), or
+on tensor cores if it is large enough and the precision in force allows it (``tensor``). Each of these
 algorithms offers ``forward``, ``backward_input`` and ``backward_weight``, between which the transposed
 convolution (``transpose``) exchanges the roles.
 """
@@ -69,7 +70,7 @@ def conv2d(
     finish = finish_of("conv2d", activation)
     y = empty_nchw(x, *geometry.output_shape)
     target = Target(y, geometry.k, 0, finish)
-    algorithm(geometry).forward(x, weight, bias, geometry, target, kept)
+    algorithm(geometry, x).forward(x, weight, bias, geometry, target, kept)
     return y
 
 
@@ -108,7 +109,7 @@ def conv2d_onto(
     finish = finish_of("conv2d_onto", activation, add)
     check_writeable("conv2d_onto", out)
     y = whole(out)
-    algorithm(geometry).forward(x, weight, bias, geometry, Target(y, out.shape[1], channel, finish), kept)
+    algorithm(geometry, x).forward(x, weight, bias, geometry, Target(y, out.shape[1], channel, finish), kept)
     if not is_whole(out):
         out[...] = y
 
@@ -131,7 +132,7 @@ def conv2d_backward_input(
     check_float("conv2d_backward_input", dy, weight)
     geometry = conv2d_geometry(input_shape, weight.shape, stride, padding, dilation, groups)
     _check_gradient("conv2d_backward_input", dy, geometry)
-    return algorithm(geometry).backward_input(dy, weight, geometry)
+    return algorithm(geometry, dy).backward_input(dy, weight, geometry)
 
 
 def conv2d_backward_weight(
@@ -152,7 +153,7 @@ def conv2d_backward_weight(
     check_float("conv2d_backward_weight", dy, x)
     geometry = conv2d_geometry(x.shape, weight_shape, stride, padding, dilation, groups)
     _check_gradient("conv2d_backward_weight", dy, geometry)
-    return algorithm(geometry).backward_weight(dy, x, geometry)
+    return algorithm(geometry, dy).backward_weight(dy, x, geometry)
 
 
 def conv2d_backward_bias(dy: Array) -> Array:

@@ -42,7 +42,7 @@ def conv_transpose2d(
     g = conv_transpose2d_geometry(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
     if bias is not None and bias.shape != (g.c,):
         raise ValueError(f"conv_transpose2d: expected a bias of shape ({g.c},), got {bias.shape}")
-    y: Array = algorithm(g).backward_input(x, weight, g, bias)
+    y: Array = algorithm(g, x).backward_input(x, weight, g, bias)
     return y
 
 
@@ -68,7 +68,7 @@ def conv_transpose2d_backward_input(
     )
     _check_gradient("conv_transpose2d_backward_input", dy, g)
     dx = empty_nchw(dy, *g.output_shape)
-    algorithm(g).forward(dy, weight, None, g, Target(dx, g.k), None)
+    algorithm(g, dy).forward(dy, weight, None, g, Target(dx, g.k), None)
     return dx
 
 
@@ -91,7 +91,7 @@ def conv_transpose2d_backward_weight(
     check_float("conv_transpose2d_backward_weight", dy, x)
     g = conv_transpose2d_geometry(x.shape, weight_shape, stride, padding, output_padding, groups, dilation)
     _check_gradient("conv_transpose2d_backward_weight", dy, g)
-    dweight: Array = algorithm(g).backward_weight(x, dy, g)
+    dweight: Array = algorithm(g, x).backward_weight(x, dy, g)
     return dweight
 
 
