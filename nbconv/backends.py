@@ -6,7 +6,6 @@ without computing, wherever they are, finds here how to tell and to move them.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib
 import importlib.util
@@ -107,16 +106,9 @@ def _cuda_state(emulated: bool) -> bool | str:
 def _gpu_state() -> bool | str:
     if not _is_installed("cupy"):
         return f"CuPy is not installed: {_INSTALL}"
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "no CUDA driver found (libcuda.so.1): install NVIDIA's driver for the GPU"
-    cupy = importlib.import_module("cupy")
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        return f"no usable GPU found: {_first_line(error)}"
-    return True if count else "no GPU found"
+    gpu = importlib.import_module("nbconv.gpu")
+    state: bool | str = gpu.state()
+    return state
 
 
 def _is_installed(module: str) -> bool:
