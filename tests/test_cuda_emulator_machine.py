@@ -63,6 +63,61 @@ def test_loops_of_different_lengths_and_branches_within_them():
     assert out.tolist() == [sum(k if k % 2 else 1 for k in range(1, thread + 1)) for thread in range(n)]
 
 
+def interpret(program, thread, registers):
+    """One thread of a random program, in plain Python."""
+    held, pc, fuel = [thread, *registers], 0, 60
+    while pc < len(program):
+        kind, *parts = program[pc]
+        pc += 1
+        if kind == "branch":
+            condition, bit, target = parts
+            fuel -= 1
+            if fuel > 0 and held[condition] >> bit & 1:
+                pc = target
+        else:
+            target, a, b, condition = parts
+            if condition is None or held[condition] & 1:
+                function = {"add": int.__add__, "sub": int.__sub__, "xor": int.__xor__, "mul.lo": int.__mul__}
+                held[target] = function[kind](held[a], held[b]) % (1 << 32)
+    return held
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_programs_run_as_each_thread_would_alone(seed):
+    rng = np.random.default_rng(seed)
+    count, size = 6, int(rng.integers(8, 30))
+    program = []
+    for _ in range(size):
+        if rng.random() < 0.35:
+            program.append(("branch", *map(int, (rng.integers(count), rng.integers(5), rng.integers(size)))))
+        else:
+            operands = [int(n) for n in rng.integers(count, size=3)]
+            guard = int(rng.integers(count)) if rng.random() < 0.3 else None
+            program.append((rng.choice(["add", "sub", "xor", "mul.lo"]), *operands, guard))
+    constants = [int(n) for n in rng.integers(1 << 32, size=count - 1)]
+    lines = ["mov.u32 %r0, %tid.x; mov.s32 %r20, 60;"]
+    lines += [f"mov.u32 %r{n + 1}, {c};" for n, c in enumerate(constants)]
+    for pc, (kind, *parts) in enumerate(program):
+        lines.append(f"L{pc}:")
+        if kind == "branch":
+            lines.append(
+                f"sub.s32 %r20, %r20, 1; setp.gt.s32 %p1, %r20, 0; "
+                f"and.b32 %r21, %r{parts[0]}, {1 << parts[1]};"
+            )
+            lines.append(f"setp.ne.and.u32 %p1, %r21, 0, %p1; @%p1 bra L{parts[2]};")
+        else:
+            target, a, b, guard = parts
+            if guard is not None:
+                lines.append(f"and.b32 %r21, %r{guard}, 1; setp.ne.u32 %p2, %r21, 0;")
+            suffix = "b32" if kind == "xor" else "u32"
+            lines.append(f"{'@%p2 ' if guard is not None else ''}{kind}.{suffix} %r{target}, %r{a}, %r{b};")
+    lines.append("mov.u32 %r22, %tid.x; mul.wide.u32 %d10, %r22, 24; add.u64 %d10, %d0, %d10;")
+    lines += [f"st.global.u32 [%d10+{4 * n}], %r{n};" for n in range(count)]
+    out = np.zeros((70, count), np.uint32)
+    run("\n".join(lines), out, block=(70,))
+    assert out.tolist() == [interpret(program, thread, constants) for thread in range(70)]
+
+
 def test_branches_by_a_table():
     out = np.zeros(8, np.uint32)
     run(

@@ -54,6 +54,7 @@ class Batch:
         count: lanes; each block has ``per_block`` of them, whole warps.
         registers: by number, each an array over the lanes or one NumPy scalar for all.
         alive: the lanes still running.
+        needed: the registers, a bit each, of which a masked write must leave the other lanes' values.
         memory: what they read and write.
         commits, pending: groups of asynchronous copies that each lane has closed, and copies under way.
     """
@@ -82,6 +83,7 @@ class Batch:
         self.special["%total_smem_size"] = np.uint32(program.shared_bytes)
         self._number_blocks()
         self.alive: Array = self.thread < threads
+        self.needed = -1
         self.memory = memory
         self.commits = np.zeros(self.count, np.int64)
         self.pending: list[Any] = []

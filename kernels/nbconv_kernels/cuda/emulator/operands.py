@@ -112,7 +112,7 @@ def writer(operand: Operand, kind: str) -> Writer:
 
 def _put(batch: Batch, number: int, value: Value, mask: Mask) -> None:
     """Registers' arrays are never written in place, so that a move may share them."""
-    if mask is not None:
+    if mask is not None and batch.needed >> number & 1:
         value = select(mask, value, batch.registers[number])
     batch.registers[number] = value
 

@@ -15,6 +15,7 @@ import numpy as np
 from nbconv_kernels.cuda.emulator.batch import WARP, Batch, Mask
 from nbconv_kernels.cuda.emulator.errors import DeadlockError, PtxError
 from nbconv_kernels.cuda.emulator.instructions import Step, build
+from nbconv_kernels.cuda.emulator.liveness import live_registers
 from nbconv_kernels.cuda.emulator.operands import Reader, reader, writer
 from nbconv_kernels.cuda.emulator.parse import Immediate, Instruction, Label, Program
 from nbconv_kernels.cuda.emulator.types import Array
@@ -41,6 +42,7 @@ class Code:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.lines = [self._line(i) for i in program.instructions]
+        self.live = live_registers(program)
         self.members = [
             _members(i) if line[0] is _Kind.COLLECTIVE else None
             for i, line in zip(program.instructions, self.lines, strict=True)
@@ -146,6 +148,14 @@ class _Run:
     def nobody_else(self) -> bool:
         return not (self.groups or self.at_barrier or self.in_warp)
 
+    def needed_by_others(self) -> int:
+        """The registers that lanes will read which do not run now."""
+        live, needed = self.code.live, 0
+        for waiting in (self.groups, self.at_barrier, self.in_warp):
+            for pc in waiting:
+                needed |= live[pc]
+        return needed
+
     def join(self, pc: int, mask: Array) -> None:
         self.groups[pc] = self.groups[pc] | mask if pc in self.groups else mask
 
@@ -156,6 +166,7 @@ class _Run:
         meet = min(self.groups, default=end + 1)
         warps = int(mask.reshape(-1, WARP).any(1).sum())
         began = pc
+        batch.needed = self.needed_by_others()
         while pc < end:
             kind, guard, step, target, i = lines[pc]
             counts[pc] += warps
@@ -169,10 +180,15 @@ class _Run:
                     chosen = mask & condition
                     skipped = not chosen.any()
                     if not skipped and not np.array_equal(chosen, mask):
-                        taken = chosen
-                        if kind is not _Kind.PLAIN:
+                        if kind is _Kind.PLAIN:
+                            needed, batch.needed = batch.needed, -1
+                            step(batch, chosen)
+                            batch.needed = needed
+                            skipped = True
+                        else:
                             self.join(pc + 1, mask & ~condition)
-                            mask, alone, meet = chosen, False, min(self.groups)
+                            mask, taken, alone, meet = chosen, chosen, False, min(self.groups)
+                            batch.needed = self.needed_by_others()
             if skipped:
                 pc += 1
             elif kind is _Kind.PLAIN:
@@ -188,6 +204,7 @@ class _Run:
                 if not mask.any():
                     return
                 alone = self.nobody_else
+                batch.needed = self.needed_by_others()
                 step(batch, None if alone else mask)
                 pc += 1
             else:
@@ -289,6 +306,7 @@ class _Run:
             if not mask.any():
                 continue
             self.check_whole_warps(pc, mask)
+            batch.needed = -1
             self.code.lines[pc][2](batch, mask)
             self.join(pc + 1, mask)
             left = self.at_barrier.pop(pc) & ~released
