@@ -26,6 +26,7 @@ __all__ = ["CASES", "IN_PLACE", "IN_PLACE_ANY_LAYOUT", "Call", "Rng"]
 CONVOLUTIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "one pixel, one channel": ((1, 1, 1, 1), (1, 1, 1, 1), {}),
     "LeNet's first": ((2, 1, 12, 13), (6, 1, 5, 5), {"padding": 2}),
+    "gray, wide rows": ((3, 1, 9, 40), (7, 1, 3, 4), {"padding": ((0, 2), (1, 3))}),
     "LeNet's second": ((3, 6, 9, 10), (16, 6, 5, 5), {}),
     "pointwise": ((2, 7, 5, 6), (9, 7, 1, 1), {}),
     "pointwise, strided": ((2, 20, 7, 6), (33, 20, 1, 1), {"stride": 2}),

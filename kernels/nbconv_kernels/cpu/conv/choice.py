@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from nbconv_kernels.cpu.conv import depthwise, direct, winograd
+from nbconv_kernels.cpu.conv import depthwise, direct, gray, winograd
 from nbconv_kernels.geometry import Conv2dGeometry
 from nbconv_kernels.precision import get_precision
 
@@ -12,7 +12,7 @@ from nbconv_kernels.precision import get_precision
 def algorithm(
     geometry: Conv2dGeometry, itemsize: int, weight_gradient: bool = False, kept: bool = False
 ) -> ModuleType:
-    """The module that computes this convolution: ``depthwise``, ``winograd`` or ``direct``.
+    """The module that computes this convolution: ``depthwise``, ``gray``, ``winograd`` or ``direct``.
 
     Args:
         geometry: of the convolution.
@@ -22,6 +22,8 @@ def algorithm(
     """
     if depthwise.suits(geometry):
         return depthwise
+    if weight_gradient and gray.suits(geometry, itemsize):
+        return gray
     if itemsize == 4 and get_precision() != "highest" and winograd.pays(geometry, weight_gradient, kept):
         return winograd
     return direct
