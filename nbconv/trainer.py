@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from nbconv.training.batches import (
     in_order,
     is_loader,
 )
-from nbconv.training.checks import checked, hold_out
+from nbconv.training.checks import checked, hold_out, pair_of
 from nbconv.training.evaluation import evaluate
 from nbconv.training.interrupt import stop_on_interrupt
 from nbconv.training.loop import Loop, Validation
@@ -211,8 +211,7 @@ class Trainer:
             validation = lambda: loader.batches(0, 0)  # noqa: E731
         elif validation_data is not None:
             name = "fit: validation_data"
-            given_x, given_y = cast("tuple[Array, Array]", validation_data)
-            held = self._checked(name, given_x, given_y, batch_size, check_finite)
+            held = self._checked(name, *pair_of(name, validation_data), batch_size, check_finite)
             validation = lambda: in_order(*held, batch_size)  # noqa: E731
         if is_loader(x):
             if y is not None or validation_split:

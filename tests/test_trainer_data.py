@@ -52,6 +52,37 @@ def test_an_error_in_a_loader_comes_out_of_fit():
         fitted(DataLoader((X, Y), 8, transform=broken, num_workers=2))
 
 
+class Pictures:
+    """A data set, of which Trainer wants a loader."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return X[index], int(Y[index])
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments", "message"),
+    [
+        ((Pictures(),), {}, "fit: expected targets y beside x, which is a Pictures; a data set becomes"),
+        ((Pictures(), Y), {}, "fit: expected arrays x and y, got Pictures and ndarray; .*DataLoader"),
+        (((X, Y),), {}, "fit: expected targets y beside x, which is a tuple"),
+        ((X,), {}, "fit: expected targets y beside x, which is a ndarray"),
+        ((X, Y), {"validation_data": Pictures()}, "validation_data: expected .* got Pictures; .*DataLoader"),
+        ((X, Y), {"validation_data": (X, Y, Y)}, "expected .x, y. or a loader, got tuple"),
+    ],
+)
+def test_a_data_set_needs_a_loader(given, arguments, message):
+    with pytest.raises(nb.DataError, match=message):
+        fitted(*given, **arguments)
+
+
+def test_arrays_of_bytes_are_told():
+    with pytest.raises(nb.DTypeError, match="images of 0 to 255 are best divided by 255"):
+        fitted((X * 0).astype(np.uint8), Y)
+
+
 def test_bytes_train_as_shares_of_one():
     x = RNG.integers(0, 256, X.shape, np.uint8)
     model, _ = fitted(DataLoader((x, Y), 8, shuffle=True, seed=0))

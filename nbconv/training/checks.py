@@ -12,6 +12,8 @@ from nbconv.errors import DataError, LayerError, NonFiniteError
 from nbconv.sequential import Sequential
 from nbconv.typing import Array
 
+_LOADER = "a data set becomes batches by nb.data.DataLoader(data_set)"
+
 
 def are_labels(targets: Array) -> bool:
     """Whether targets are class labels."""
@@ -39,7 +41,7 @@ def checked(
         LayerError: when x does not fit the model.
         ValueError: when batch_size is less than 1.
     """
-    x, y = backends.array_of(x), backends.array_of(y)
+    x, y = _arrays(name, x, y)
     if batch_size < 1:
         raise ValueError(f"Trainer.{name}: expected a batch_size of at least 1, got {batch_size}")
     if x.ndim < 2 or y.ndim < 1:
@@ -62,6 +64,28 @@ def checked(
     if are_labels(y) and len(output_shape) == y.ndim + 1:
         _check_labels(name, y, output_shape[1], getattr(loss, "ignore_index", None))
     return x, y
+
+
+def pair_of(name: str, data: Any) -> tuple[Array, Array]:
+    """Inputs and targets that were given as one.
+
+    Raises:
+        DataError: if they are no pair.
+    """
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise DataError(f"Trainer.{name}: expected (x, y) or a loader, got {type(data).__name__}; {_LOADER}")
+    return data[0], data[1]
+
+
+def _arrays(name: str, x: Any, y: Any) -> tuple[Array, Array]:
+    if y is None:
+        kind = type(x).__name__
+        raise DataError(f"Trainer.{name}: expected targets y beside x, which is a {kind}; {_LOADER}")
+    try:
+        return backends.array_of(x), backends.array_of(y)
+    except (ValueError, TypeError):
+        kinds = f"{type(x).__name__} and {type(y).__name__}"
+        raise DataError(f"Trainer.{name}: expected arrays x and y, got {kinds}; {_LOADER}") from None
 
 
 def hold_out(y: Array, fraction: float, seed: int) -> tuple[Array, Array]:
