@@ -10,6 +10,7 @@ from nbconv_kernels import precision, reference
 pytest.importorskip("cuda.bindings", reason="the CUDA kernels are compiled by numba-cuda")
 choice = importlib.import_module("nbconv_kernels.cuda.conv.choice")
 conv = importlib.import_module("nbconv_kernels.cuda.conv")
+dense = importlib.import_module("nbconv_kernels.cuda.dense")
 emulated = importlib.import_module("nbconv_kernels.cuda.emulated")
 formats = importlib.import_module("nbconv_kernels.cuda.conv.formats")
 tensor = importlib.import_module("nbconv_kernels.cuda.conv.tensor")
@@ -62,6 +63,14 @@ def test_convolutions(x_shape, w_shape, options, level):
     (dy,), (exact_dy,) = operands(y.shape, seed=1)
     expected = reference.conv2d_backward_input(exact_dy, exact[1], x_shape, **options)
     assert_near(conv.conv2d_backward_input(dy, weight, x_shape, **options), expected, level)
+
+
+def test_products(level, monkeypatch):
+    monkeypatch.setattr(dense, "_MANY", 1)
+    (x, weight, bias, dy), exact = operands((67, 45), (75, 45), (75,), (67, 75))
+    assert_near(dense.dense(x, weight, bias), reference.dense(*exact[:3]), level)
+    assert_near(dense.dense_backward_input(dy, weight), exact[3] @ exact[1], level)
+    assert_near(dense.matmul(x.T, dy), exact[0].T @ exact[3], level)
 
 
 @pytest.mark.parametrize("splits", [1, 3])

@@ -3,8 +3,8 @@
     y = x @ weight.T + bias        dx = dy @ weight        dweight = dy.T @ x
 
 The products are those of ``conv.implicit_gemm`` and ``conv.weight_gradient``, with their tiles; factors are
-read where they lie if their rows come in fours. A batch of a few has few tiles, so that its terms are split
-among the processors.
+read where they lie if their rows come in fours. Large ones take tensor cores (``conv.tensor_gemm``) where the
+precision allows it. A batch of a few has few tiles, so that its terms are split among the processors.
 
 Limit: multiply-adds for a large batch, reading the weights for a small one.
 """
@@ -12,14 +12,17 @@ Limit: multiply-adds for a large batch, reading the weights for a small one.
 from __future__ import annotations
 
 from nbconv_kernels.cuda.column_sums import column_sums
-from nbconv_kernels.cuda.conv import implicit_gemm, weight_gradient
+from nbconv_kernels.cuda.conv import implicit_gemm, tensor, tensor_gemm, weight_gradient
 from nbconv_kernels.cuda.conv.finish import Target
+from nbconv_kernels.cuda.conv.formats import chunks, staged
 from nbconv_kernels.cuda.conv.implicit_gemm import Gather
 from nbconv_kernels.cuda.conv.packing import fours, padded
 from nbconv_kernels.cuda.memory import Array, check_float, empty, whole
 from nbconv_kernels.geometry import conv2d_geometry
 
 __all__ = ["dense", "dense_backward_bias", "dense_backward_input", "dense_backward_weight", "matmul"]
+
+_MANY = 64  # rows from which on rounding the weights apart is little beside the product
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -111,6 +114,14 @@ def _multiply(a: Array, b: Array, bias: Array | None, transposed: bool) -> Array
     if terms == 0:
         y[...] = 0 if bias is None else bias
     if y.size == 0 or terms == 0:
+        return y
+    form = tensor.allowed(a)
+    if form is not None and rows >= _MANY and tensor.worthwhile(rows, columns, terms):
+        depth = chunks(terms, form)
+        gather = Gather(rows, 1, 1, depth, depth, *(1,) * 8, columns, depth, depth, 0)
+        turned = None if transposed else (1, columns, 0)
+        filters = staged(b, form, columns, terms, turned)
+        tensor_gemm.launch(staged(a, form, rows, terms), filters, bias, Target(y, columns), gather, form)
         return y
     depth, pitch = fours(terms), fours(b.shape[1])
     gather = Gather(rows, 1, 1, depth, depth, *(1,) * 8, columns, terms, pitch, 0)
