@@ -125,7 +125,8 @@ def _first_line(error: Exception) -> str:
 def _placed(name: str, module: ModuleType) -> ModuleType:
     """The CUDA ops with the name of a backend, and an ``asarray`` that brings arrays to where it computes."""
     placed = ModuleType(module.__name__, module.__doc__)
-    vars(placed).update(vars(module), name=name)
+    memory = importlib.import_module(f"{module.__name__}.memory")
+    vars(placed).update(vars(module), name=name, deferred=memory.deferred)
     if name not in NUMPY_BACKENDS:
         device, graph = (importlib.import_module(f"{module.__name__}.{room}") for room in ("device", "graph"))
         vars(placed).update(asarray=device.asarray, upload=device.upload, capture=graph.capture)

@@ -1,8 +1,6 @@
-"""``backend="cuda-emulated"``: models trained by the compiled CUDA kernels, without a GPU, beside the CPU backend."""
+"""``backend="cuda-emulated"``: models trained by compiled CUDA kernels, without a GPU, as on the CPU."""
 
 import importlib
-import pkgutil
-import types
 
 import numpy as np
 import pytest
@@ -21,19 +19,17 @@ Y = RNG.integers(0, 3, 10)
 
 @pytest.fixture(autouse=True, scope="module")
 def _kernels():
-    """The ops that have a kernel; those of the reference for the others."""
+    """All ops, as they come together in the namespace of the backend."""
     if backends._CUDA_IS_WHOLE:
         yield
         return
-    namespace = types.ModuleType(cuda.__name__)
-    vars(namespace).update({op: getattr(reference, op) for op in reference.__all__}, name="cuda-emulated")
-    specified = {module.name for module in pkgutil.iter_modules(reference.__path__)} - {"memory"}
-    for room in sorted(specified & {module.name for module in pkgutil.iter_modules(cuda.__path__)}):
-        module = importlib.import_module(f"{cuda.__name__}.{room}")
-        vars(namespace).update({op: getattr(module, op) for op in module.__all__ if op in reference.__all__})
+    specified = {getattr(reference, op).__module__ for op in reference.__all__ if op != "name"}
     with pytest.MonkeyPatch.context() as patch:
+        for room in sorted(specified):
+            module = importlib.import_module(room.replace("reference", "cuda"))
+            for op in module.__all__:
+                patch.setattr(cuda, op, getattr(module, op), raising=False)
         patch.setattr(backends, "_cuda_state", lambda emulated: emulated or "no GPU")
-        patch.setattr(backends, "_placed", lambda name, module: namespace)
         yield
     backends.get.cache_clear()
 
@@ -41,7 +37,7 @@ def _kernels():
 def tiny(backend, seed=1):
     """LeNet's kinds of layers, and those of later networks.
 
-    No bias in front of a normalisation: its gradient would be what rounding leaves, which Adam makes a step of.
+    No bias in front of a normalisation: its gradient is what rounding leaves, which Adam makes a step of.
     """
     return nb.Sequential(
         nb.Conv2d(2, 4, 3, padding=1, bias=False),
@@ -130,6 +126,42 @@ def test_a_network_with_paths_is_evaluated_as_on_the_cpu():
     np.testing.assert_allclose(there(X), expected, rtol=1e-4, atol=1e-5)
     there.fuses = False
     np.testing.assert_allclose(there(X), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets"),
+    [
+        (nb.CrossEntropyLoss([1, 2, 3]), Y),
+        (nb.MultiMarginLoss(), Y),
+        (nb.HingeLoss(), 2 * np.eye(3, dtype=np.float32)[Y] - 1),
+        (nb.MSELoss(), np.eye(3, dtype=np.float32)[Y]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_loss_can_be_left_where_it_is(loss, targets):
+    logits = RNG.standard_normal((10, 3), dtype=np.float32)
+    loss = loss.placed("cuda-emulated")
+    value, dy = loss(logits, targets)
+    with backends.deferred("cuda-emulated"):
+        unread, dy2 = loss(logits, targets)
+    assert isinstance(value, float)
+    assert isinstance(unread, np.ndarray)
+    assert unread.shape == ()
+    assert float(unread) == value
+    np.testing.assert_array_equal(dy, dy2)
+    penalised = nb.L2Regularization(loss, tiny("cuda-emulated").parameters(), 0.1, backend="cuda-emulated")
+    with backends.deferred("cuda-emulated"):
+        unread, _ = penalised(logits, targets)
+    assert float(unread) == pytest.approx(value + penalised.penalty(), rel=1e-6)
+
+
+def test_a_wrong_label_is_named_or_makes_the_loss_nan():
+    loss = nb.CrossEntropyLoss(backend="cuda-emulated")
+    logits, labels = np.zeros((4, 3), np.float32), np.array([0, 1, 7, 2])
+    with pytest.raises(ValueError, match=r"label 7 at targets\[2\]"):
+        loss(logits, labels)
+    with backends.deferred("cuda-emulated"):
+        assert np.isnan(loss(logits, labels)[0])
 
 
 def test_it_is_said_what_float64_needs():

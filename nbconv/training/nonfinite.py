@@ -60,7 +60,7 @@ def explain_late(model: Sequential, what: str) -> NonFiniteError:
         _look_at_parameters(model, "by now")
     except NonFiniteError as error:
         return NonFiniteError(f"{what}: {error.message}", error.layer, error.position)
-    return NonFiniteError(f"{what}, though all parameters are finite: do the targets not fit the loss?")
+    return NonFiniteError(f"{what}, though all parameters are finite: is a label none of the classes?")
 
 
 def _look_at_parameters(model: Sequential, since: str = "since the step before") -> None:

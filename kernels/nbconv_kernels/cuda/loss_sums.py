@@ -7,9 +7,10 @@ their labels are wrong. One block adds them up and divides, always in the same o
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from nbconv_kernels.cuda.build import device_function, kernel
-from nbconv_kernels.cuda.memory import Array, empty, scalars
+from nbconv_kernels.cuda.memory import Array, empty, is_deferred, scalars
 from nbconv_kernels.cuda.reduction import block_sum
 from nbconv_kernels.cuda.target import cuda, f32, f32s, float32, u32, uint32
 
@@ -55,19 +56,23 @@ def _reduce(parts: f32s, count: u32, shares: f32s, share_count: u32, shared: u32
     total, wrong, share = block_sum(total), block_sum(wrong), block_sum(share)
     if uint32(cuda.threadIdx.x) == uint32(0):
         divisor = share if shared != uint32(0) else divisor
-        result[0] = float32(_NAN) if divisor == float32(0) else total / divisor
+        undefined = divisor == float32(0) or wrong > float32(0)
+        result[0] = float32(_NAN) if undefined else total / divisor
         result[1] = wrong
 
 
 def reduced(
     parts: Array, divisor: float, shares: Array | None = None, shared: bool = False
-) -> tuple[float, int]:
+) -> tuple[Any, int]:
     """(the sum of the losses / divisor, how many labels are wrong); this waits until they are computed.
 
-    ``shares``, as ``parts``, may have found wrong labels too; if ``shared``, its sums are the divisor's.
+    ``shares``, as ``parts``, may have found wrong labels too; if ``shared``, its sums are the divisor's. With
+    a wrong label the loss is NaN; within ``deferred`` nothing else tells of it.
     """
     result = empty(parts, (2,))
     share_count = 0 if shares is None else len(shares)
     _reduce[1](parts, len(parts), shares, share_count, shared and shares is not None, divisor, result)
+    if is_deferred():
+        return result[0, ...], 0
     loss, wrong = scalars(result)
     return loss, int(wrong)

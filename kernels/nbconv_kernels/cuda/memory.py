@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -150,6 +152,28 @@ def _kept(device: int | None, make: Callable[..., tuple[Any, ...]], arguments: A
 
     with cupy.cuda.Device(device):
         return tuple(map(cupy.asarray, arrays))
+
+
+_waiting = threading.local()
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Within it, losses and sums stay arrays without axes where they are, and nobody waits for them.
+
+    So a label that is none of the classes is not named: it makes the loss NaN.
+    """
+    before = is_deferred()
+    _waiting.deferred = True
+    try:
+        yield
+    finally:
+        _waiting.deferred = before
+
+
+def is_deferred() -> bool:
+    """Whether this thread is within ``deferred``."""
+    return getattr(_waiting, "deferred", False)
 
 
 def scalars(x: Array) -> list[float]:

@@ -12,11 +12,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from nbconv_kernels.cuda.build import blocks, kernel
 from nbconv_kernels.cuda.intrinsics import load4
 from nbconv_kernels.cuda.layout import accumulate_scaled
-from nbconv_kernels.cuda.memory import Array, check_float, empty, in_fours, scalars, whole
+from nbconv_kernels.cuda.memory import (
+    Array,
+    check_float,
+    empty,
+    in_fours,
+    is_deferred,
+    namespace,
+    scalars,
+    whole,
+)
 from nbconv_kernels.cuda.reduction import block_sum
 from nbconv_kernels.cuda.target import cuda, f32s, float32, u32, uint32
 
@@ -47,7 +59,7 @@ def _squares(x: f32s, sums: f32s, n: u32, fours: u32):
         sums[uint32(cuda.blockIdx.x)] = total
 
 
-def sum_of_squares(arrays: Sequence[Array]) -> float:
+def sum_of_squares(arrays: Sequence[Array]) -> Any:
     """The sum of the squares of all elements of all arrays, added up in float32, then in float64.
 
     Raises:
@@ -62,6 +74,9 @@ def sum_of_squares(arrays: Sequence[Array]) -> float:
         memory = x if x.flags.c_contiguous else whole(x)
         _squares[count](memory, sums[first:], x.size, in_fours(x.size, memory))
         first += count
+    if is_deferred():
+        total: Array = sums.sum(dtype=np.float64)
+        return namespace(sums).asarray(total)
     return math.fsum(scalars(sums))
 
 
