@@ -13,6 +13,9 @@ BACKENDS = [name for name, state in backends.available().items() if state is Tru
 OPS = [name for name in reference.__all__ if name != "name"]
 ROOMS = {getattr(reference, op).__module__.rpartition(".")[2] for op in OPS}
 
+# Brings arrays to the GPU, while the op of the room leaves them where they are.
+ELSEWHERE = {"cuda": {"asarray"}}
+
 mirrored = pytest.mark.parametrize("backend", BACKENDS)
 
 
@@ -33,6 +36,8 @@ def test_every_op_lives_in_the_room_of_the_same_name(backend):
         specification = importlib.import_module(f"{reference.__name__}.{room}")
         ours = importlib.import_module(f"{package.__name__}.{room}")
         for name in OPS:
+            if name in ELSEWHERE.get(backend, ()):
+                continue
             if getattr(specification, name, None) is getattr(reference, name):
                 assert getattr(ours, name) is getattr(package, name), f"{name} is not in {ours.__name__}"
 

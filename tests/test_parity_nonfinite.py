@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from parity_cases import CASES, Rng
-from test_parity import BACKENDS, arrays_of, assert_close, converted, run, to_dtype
+from test_parity import BACKENDS, IN_THEIR_DTYPES, arrays_of, assert_close, converted, run, to_dtype
 
 from nbconv import backends
 from nbconv_kernels import precision, reference
@@ -41,8 +41,7 @@ def spoil(call, argument, seed):
     return call
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("backend", "dtype"), IN_THEIR_DTYPES)
 @pytest.mark.parametrize("op", sorted(CASES))
 def test_agrees_with_the_reference(backend, dtype, op):
     for name, case in CASES[op].items():
@@ -70,8 +69,7 @@ def test_a_large_mean_keeps_its_variance(backend):
     np.testing.assert_allclose(ops.to_numpy(var), exact_var, rtol=3e-7)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("backend", "dtype"), IN_THEIR_DTYPES)
 def test_a_relu_behind_statistics_that_are_no_numbers_passes_the_gradient(backend, dtype):
     """As PyTorch's does: only what is known to be at most zero is held back."""
     rng = np.random.default_rng(0)
