@@ -63,6 +63,8 @@ def test_convolutions(x_shape, w_shape, options, level):
     (dy,), (exact_dy,) = operands(y.shape, seed=1)
     expected = reference.conv2d_backward_input(exact_dy, exact[1], x_shape, **options)
     assert_near(conv.conv2d_backward_input(dy, weight, x_shape, **options), expected, level)
+    expected = reference.conv2d_backward_weight(exact_dy, exact[0], w_shape, **options)
+    assert_near(conv.conv2d_backward_weight(dy, x, w_shape, **options), expected, level)
 
 
 def test_products(level, monkeypatch):
@@ -70,6 +72,7 @@ def test_products(level, monkeypatch):
     (x, weight, bias, dy), exact = operands((67, 45), (75, 45), (75,), (67, 75))
     assert_near(dense.dense(x, weight, bias), reference.dense(*exact[:3]), level)
     assert_near(dense.dense_backward_input(dy, weight), exact[3] @ exact[1], level)
+    assert_near(dense.dense_backward_weight(dy, x), exact[3].T @ exact[0], level)
     assert_near(dense.matmul(x.T, dy), exact[0].T @ exact[3], level)
 
 

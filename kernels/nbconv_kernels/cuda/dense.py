@@ -12,7 +12,13 @@ Limit: multiply-adds for a large batch, reading the weights for a small one.
 from __future__ import annotations
 
 from nbconv_kernels.cuda.column_sums import column_sums
-from nbconv_kernels.cuda.conv import implicit_gemm, tensor, tensor_gemm, weight_gradient
+from nbconv_kernels.cuda.conv import (
+    implicit_gemm,
+    tensor,
+    tensor_gemm,
+    tensor_weight_gradient,
+    weight_gradient,
+)
 from nbconv_kernels.cuda.conv.finish import Target
 from nbconv_kernels.cuda.conv.formats import chunks, staged
 from nbconv_kernels.cuda.conv.implicit_gemm import Gather
@@ -85,7 +91,12 @@ def dense_backward_weight(dy: Array, x: Array) -> Array:
         return empty(x, (out, width))
     # The convolution's filters are neighbours in the sums, as the weights of one output are in the gradient.
     g = conv2d_geometry((n, out, 1, 1), (width, out, 1, 1))
-    partial = weight_gradient.partial_sums(padded(whole(dy), out), padded(whole(x), width), g)
+    form = tensor.allowed(x)
+    if form is not None and n >= _MANY and tensor.worthwhile(out, width, n):
+        rows, columns = staged(whole(dy), form, n, out), staged(whole(x), form, n, width)
+        partial = tensor_weight_gradient.partial_sums(rows, columns, g, form)
+    else:
+        partial = weight_gradient.partial_sums(padded(whole(dy), out), padded(whole(x), width), g)
     if partial.size == out * width:
         return partial.reshape(out, width)
     gradient = empty(x, (out, width))

@@ -1,17 +1,19 @@
 """Convolution on tensor cores, in TF32 or bf16 with sums in float32: what the precision in force allows.
 
-The products are those of ``tensor_gemm``; here their operands are rounded and laid out (``formats``).
+The products are those of ``tensor_gemm`` and ``tensor_weight_gradient``; here their operands are rounded and
+laid out (``formats``).
 """
 
 from __future__ import annotations
 
 from nbconv_kernels import precision
-from nbconv_kernels.cuda.conv import direct, tensor_gemm
+from nbconv_kernels.cuda.conv import tensor_gemm, tensor_weight_gradient
 from nbconv_kernels.cuda.conv.finish import Kept, Target
 from nbconv_kernels.cuda.conv.formats import BF16, TF32, Format, chunks, staged
 from nbconv_kernels.cuda.conv.implicit_gemm import Gather
 from nbconv_kernels.cuda.conv.phases import backward_input_plan, forward_plan
-from nbconv_kernels.cuda.memory import Array, empty_nchw, namespace, whole
+from nbconv_kernels.cuda.conv.weight_gradient import collect
+from nbconv_kernels.cuda.memory import Array, empty, empty_nchw, namespace, whole
 from nbconv_kernels.geometry import Conv2dGeometry
 
 __all__ = ["allowed", "backward_input", "backward_weight", "forward", "suits"]
@@ -90,4 +92,10 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry, bias: Array | No
 
 def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     """From dy (N, K, P, Q) and x (N, C, H, W) to dweight (K, C / groups, R, S)."""
-    return direct.backward_weight(dy, x, g)
+    form, taps = _form(x), g.r * g.s
+    dweight = empty(x, g.weight_shape)
+    gradient = staged(whole(dy), form, g.n * g.p * g.q * g.groups, g.k // g.groups)
+    source = staged(whole(x), form, g.n * g.h * g.w * g.groups, g.c // g.groups)
+    partial = tensor_weight_gradient.partial_sums(source, gradient, g, form)
+    collect(partial, dweight, (g.c // g.groups * taps, taps), g)
+    return dweight

@@ -13,7 +13,7 @@ four warps; and 48 KB of shared memory, which make two blocks a processor.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nbconv_kernels.cuda.build import Kernel, blocks, device_function, kernel
 from nbconv_kernels.cuda.conv.finish import Target, add_up, finished
@@ -33,12 +33,13 @@ from nbconv_kernels.cuda.intrinsics import (
 from nbconv_kernels.cuda.memory import Array, address, empty, whole
 from nbconv_kernels.cuda.target import cuda, f32, f32s, float32, i32, i32s, int32, u32, u32s, uint32, uint64
 
-__all__ = ["VARIANTS", "WarpTile", "launch"]
+__all__ = ["LARGE", "NARROW", "SHOWN", "VARIANTS", "WarpTile", "best_tile", "launch", "shower"]
 
 _NOWHERE = -(1 << 30)  # a row outside every image
 _CHUNKS = 4  # of a row in a stage
 _STAGES = 3
-_SHOWN = 64  # rows of results that are in shared memory at once
+SHOWN = 64
+"""Rows of results that are in shared memory at once."""
 
 
 class WarpTile(NamedTuple):
@@ -101,6 +102,35 @@ def _put(y, to, sums, bias, group, column, columns, vectors, has_bias, adding, l
 
 
 @functools.lru_cache
+def shower(tile: WarpTile) -> Any:
+    """A device function that lays a part of the block's results out in shared memory.
+
+    Part ``half`` are ``SHOWN`` rows, to be written to memory in one piece; a row has eight more elements than
+    columns, so that those of a fragment lie in different banks, or two in one at most.
+    """
+    pitch = tile.columns + 8
+    down_16, across_8 = tile.warp_rows // 16, tile.warp_columns // 8
+
+    @device_function
+    def put(shared, at, sums, first):
+        shared[at] = sums[first]
+        shared[at + uint64(1)] = sums[first + 1]
+        shared[at + uint64(8 * pitch)] = sums[first + 2]
+        shared[at + uint64(8 * pitch + 1)] = sums[first + 3]
+
+    @device_function
+    def show(shared, sums, half, warp_row, warp_column, lane):
+        if int32(warp_row // SHOWN) == half:
+            row = int32(int32(warp_row % SHOWN) + (lane >> 2))
+            at = uint64(uint32(row * pitch + warp_column + (lane & 3) * 2))
+            for i in range(down_16):
+                for j in range(across_8):
+                    put(shared, at + uint64(16 * i * pitch + 8 * j), sums, (i * across_8 + j) * 4)
+
+    return show
+
+
+@functools.lru_cache
 def _make(tile: WarpTile, form: Format) -> Kernel:
     rows, columns, warp_rows, warp_columns = tile
     pass_rows = tile.threads // _CHUNKS
@@ -113,9 +143,9 @@ def _make(tile: WarpTile, form: Format) -> Kernel:
     stage = size_a + columns * row_bytes
     total = _STAGES * stage
     words = total // 4
-    # Eight more elements a row, for those of a fragment to lie in different banks, or two in one at most.
     quads, result_pitch, threads = columns // 4, columns + 8, tile.threads
-    places = _SHOWN * result_pitch
+    places = SHOWN * result_pitch
+    show = shower(tile)
     multiply, wait, wait_all = form.multiply, copy_wait(_STAGES - 2), copy_wait(0)
 
     @device_function
@@ -139,13 +169,6 @@ def _make(tile: WarpTile, form: Format) -> Kernel:
             from_ = uint32(at + uint32(i) * step) if inside else uint32(0)
             size = uint32(16) if inside else uint32(0)
             copy_async(uint32(to + i * pass_rows * row_bytes), filters, uint32(from_ * uint32(4)), size)
-
-    @device_function
-    def show(shared, at, sums, first):
-        shared[at] = sums[first]
-        shared[at + uint64(1)] = sums[first + 1]
-        shared[at + uint64(8 * result_pitch)] = sums[first + 2]
-        shared[at + uint64(8 * result_pitch + 1)] = sums[first + 3]
 
     @kernel(
         block=tile.threads,
@@ -320,19 +343,13 @@ def _make(tile: WarpTile, form: Format) -> Kernel:
                 to = int32((below * out_width + right) * out_pitch + out_first + int32(split * split_size))
             placed[uint32(places + thread)] = to
         cuda.syncthreads()
-        start = int32(warp_column + (lane & 3) * 2 + (lane >> 2) * result_pitch)
-        for half in range(rows // _SHOWN):
-            # Half of the results go through shared memory, for their rows to be written in one piece.
-            if int32(warp_row // _SHOWN) == half:
-                at = uint64(uint32(start + int32(warp_row % _SHOWN) * result_pitch))
-                for i in range(down_16):
-                    for j in range(across_8):
-                        show(shared, at + uint64(16 * i * result_pitch + 8 * j), sums, (i * across_8 + j) * 4)
+        for half in range(rows // SHOWN):
+            show(shared, sums, half, warp_row, warp_column, lane)
             cuda.syncthreads()
             item = int32(thread)
-            while item < int32(_SHOWN * quads):
+            while item < int32(SHOWN * quads):
                 row, quad = int32(item // quads), int32(int32(item % quads) * 4)
-                to, column = placed[uint32(places + row + half * _SHOWN)], int32(tile_column + quad)
+                to, column = placed[uint32(places + row + half * SHOWN)], int32(tile_column + quad)
                 if to >= 0 and column < out_columns:
                     to = int32(to + column + group * out_columns)
                     c = load4(shared, uint32(row * result_pitch + quad))
