@@ -115,15 +115,20 @@ def load(memory, addresses, lanes, origin, limit, per_row, row, count, align, ou
     """Copy ``count`` elements for each lane to ``out[lane]``; the first lane at fault, or -1.
 
     Lane l reads at ``addresses[l] - origin`` bytes into row ``l // per_row`` of ``memory``; rows are ``row``
-    elements long, ``limit`` bytes of each in bounds.
+    elements long, ``limit`` bytes of each in bounds. ``align`` is a power of two.
     """
-    size = memory.itemsize
+    size = memory.itemsize  # 1 or 4; a division by it would take longer than all the rest
+    shift = 0 if size == 1 else 2
+    low = high = start = 0
     for k in range(lanes.size):
         lane = lanes[k]
         at = addresses[lane] - origin
-        if at < 0 or at + count * size > limit or addresses[lane] % align != 0:
+        if at < 0 or at + count * size > limit or addresses[lane] & (align - 1):
             return lane
-        first = (lane // per_row) * row + at // size
+        if lane < low or lane >= high:
+            low = lane // per_row * per_row
+            high, start = low + per_row, lane // per_row * row
+        first = start + (at >> shift)
         for j in range(count):
             out[lane, j] = memory[first + j]
     return -1
@@ -132,13 +137,18 @@ def load(memory, addresses, lanes, origin, limit, per_row, row, count, align, ou
 @_compiled
 def store(memory, addresses, lanes, origin, limit, per_row, row, count, align, values):  # type: ignore[no-untyped-def]
     """Copy ``values[lane]`` to memory; arguments and result as in ``load``."""
-    size = memory.itemsize
+    size = memory.itemsize  # 1 or 4; a division by it would take longer than all the rest
+    shift = 0 if size == 1 else 2
+    low = high = start = 0
     for k in range(lanes.size):
         lane = lanes[k]
         at = addresses[lane] - origin
-        if at < 0 or at + count * size > limit or addresses[lane] % align != 0:
+        if at < 0 or at + count * size > limit or addresses[lane] & (align - 1):
             return lane
-        first = (lane // per_row) * row + at // size
+        if lane < low or lane >= high:
+            low = lane // per_row * per_row
+            high, start = low + per_row, lane // per_row * row
+        first = start + (at >> shift)
         for j in range(count):
             memory[first + j] = values[lane, j]
     return -1
@@ -157,11 +167,15 @@ def watch(writers, readers, addresses, lanes, origin, per_row, row, shift, nbyte
         shared memory that nobody wrote.
     """
     many, found, met, what = 0, -1, 0, 0
+    low = high = start = 0
     for k in range(lanes.size):
         lane = lanes[k]
         own = stamps[lane]
-        first = (lane // per_row) * row + ((addresses[lane] - origin) >> shift)
-        last = (lane // per_row) * row + ((addresses[lane] - origin + nbytes - 1) >> shift)
+        if lane < low or lane >= high:
+            low = lane // per_row * per_row
+            high, start = low + per_row, lane // per_row * row
+        first = start + ((addresses[lane] - origin) >> shift)
+        last = start + ((addresses[lane] - origin + nbytes - 1) >> shift)
         kind = 0
         other = 0
         for unit in range(first, last + 1):

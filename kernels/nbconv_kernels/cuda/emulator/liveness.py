@@ -21,25 +21,8 @@ from nbconv_kernels.cuda.emulator.parse import (
 
 __all__ = ["live_registers"]
 
-_WITHOUT_RESULT = frozenset(
-    [
-        "st",
-        "red",
-        "bra",
-        "brx",
-        "bar",
-        "barrier",
-        "cp",
-        "ret",
-        "exit",
-        "trap",
-        "membar",
-        "fence",
-        "prefetch",
-        "prefetchu",
-        "nanosleep",
-    ]
-)
+_ORDERING = ("membar", "fence", "prefetch", "prefetchu", "nanosleep")
+_WITHOUT_RESULT = {"st", "red", "bra", "brx", "bar", "barrier", "cp", "ret", "exit", "trap", *_ORDERING}
 
 
 def _registers(operands: Iterable[Operand]) -> Iterator[int]:
