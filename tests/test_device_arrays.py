@@ -25,7 +25,10 @@ def device(monkeypatch):
     monkeypatch.setattr(backends, "_FLOAT32_ONLY", backends._FLOAT32_ONLY | {"device"})
     device_double.reads.clear()
     device_double.graphs.clear()
+    threads = nb.get_num_threads()
+    nb.set_num_threads(1)  # arrays are small
     yield
+    nb.set_num_threads(threads)
     backends.get.cache_clear()
 
 
