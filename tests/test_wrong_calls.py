@@ -160,7 +160,9 @@ def in_the_other_dtype(value):
     if isinstance(value, list | tuple):
         return type(value)(map(in_the_other_dtype, value))
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        return value.astype(SINGLE if value.dtype == np.float64 else np.float64)
+        other = value.astype(SINGLE if value.dtype == np.float64 else np.float64)
+        other.flags.writeable = value.flags.writeable
+        return other
     return value
 
 
