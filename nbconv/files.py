@@ -46,7 +46,10 @@ def _locked_folder(target: Path) -> tuple[Path, int]:
     """A new folder beside ``target``, and the descriptor that holds its lock."""
     while True:
         folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        folder.mkdir()
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, str(target)) from None
         with suppress(FileNotFoundError):  # removed by another one before it was locked
             lock = os.open(folder, os.O_RDONLY)
             with suppress(OSError):  # where there are no locks, nobody can take the folder for a killed one's

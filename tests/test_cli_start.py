@@ -212,6 +212,39 @@ def test_training_that_begins_with_weights_is_repeatable_and_resumed(capsys, lea
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--gamma", "nan"], "--gamma: expected a factor above 0 and at most 1, got nan"),
+        (["--gamma", "-1"], "--gamma: expected a factor above 0"),
+        (["--layer-lrs", "x"], "--layer-lrs: expected learning rates of at least 0 between commas, got 'x'"),
+        (["--layer-lrs", "0.1,inf"], "--layer-lrs: expected learning rates of at least 0"),
+        (["--milestones", "a,3"], "--milestones: expected whole numbers between commas, got 'a,3'"),
+    ],
+)
+def test_numbers_out_of_range(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        main([*SHORT, *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--output", "--plot"])
+def test_what_cannot_be_written_is_told_before_training(capsys, tmp_path, monkeypatch, option):
+    monkeypatch.setattr(nb.Trainer, "fit", None)
+    (tmp_path / "folder.png").mkdir()
+    assert "cannot write folder.png: it is a directory" in train(capsys, option, "folder.png", status=1)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert "nothing may be written to" in train(capsys, option, "file.png", status=1)
+
+
+def test_a_config_in_another_encoding_is_named(capsys, tmp_path):
+    (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
+    assert "run.toml is no TOML: 'utf-8' codec can't decode" in train(
+        capsys, "--config", "run.toml", status=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--freeze-base"], "--freeze-base needs --weights"),
         (["--weights", "known.safetensors", "--whiten"], "do not go with --weights"),
         (["--weights", "absent.safetensors"], "absent.safetensors: No such file or directory"),

@@ -83,7 +83,7 @@ def test_a_block_that_fails_leaves_nothing_and_changes_nothing(tmp_path):
         file.writelines(["after", 3])
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["file"]
-    with pytest.raises(OSError, match="nowhere"), whole_file(tmp_path / "nowhere" / "file"):
+    with pytest.raises(OSError, match=r"nowhere/file'$"), whole_file(tmp_path / "nowhere" / "file"):
         pass
 
 

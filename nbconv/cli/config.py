@@ -44,7 +44,7 @@ def expand(arguments: Sequence[str], add_arguments: Adder) -> tuple[list[str], l
         found += _checked(f"recipe {own}", implied.fitting(_recipe(own), rest), add_arguments)
     if files.config:
         with Path(files.config).open("rb") as file:
-            found += _checked(files.config, _parsed(files.config, file.read().decode()), add_arguments)
+            found += _checked(files.config, _parsed(files.config, file.read()), add_arguments)
     found += rest
     return [*found, *(["--resume", files.resume] if files.resume else [])], found
 
@@ -58,7 +58,7 @@ def recipes() -> list[str]:
 def _recipe(name: str) -> dict[str, Any]:
     if name not in recipes():
         raise NbconvError(f"there is no recipe {name!r}; there are {', '.join(recipes())}")
-    text = resources.files("nbconv.cli").joinpath("recipes", f"{name}.toml").read_text("utf-8")
+    text = resources.files("nbconv.cli").joinpath("recipes", f"{name}.toml").read_bytes()
     return _parsed(name, text)
 
 
@@ -71,9 +71,9 @@ def _saved(path: str) -> list[str]:
     return [str(argument) for argument in extra["arguments"]]
 
 
-def _parsed(where: str, text: str) -> dict[str, Any]:
+def _parsed(where: str, text: bytes) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise NbconvError(f"{where} is no TOML: {error}") from None
 

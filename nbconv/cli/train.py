@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import time
 from collections.abc import Callable
@@ -157,6 +158,10 @@ def _check_options(options: argparse.Namespace) -> None:
     for path in (options.output, options.plot):
         if path is not None and not path.absolute().parent.is_dir():
             raise NbconvError(f"cannot write {path}: there is no directory {path.parent}")
+        if path is not None and path.is_dir():
+            raise NbconvError(f"cannot write {path}: it is a directory")
+        if path is not None and not os.access(path.absolute().parent, os.W_OK):
+            raise NbconvError(f"cannot write {path}: nothing may be written to {path.absolute().parent}")
     if options.plot:
         plot.check_path(options.plot)
     if options.run and not options.find_lr:

@@ -77,7 +77,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     add("--warmup", type=natural, default=0, metavar="EPOCHS", help="rise from a tenth first (%(default)s)")
     add("--step-size", type=positive, default=10, metavar="EPOCHS", help="of step (%(default)s)")
     add("--milestones", type=_numbers, default=[], metavar="A,B,...", help="epochs of multistep")
-    add("--gamma", type=float, help="factor of step, multistep, plateau (0.1) and exponential (0.95)")
+    add("--gamma", type=_factor, help="factor of step, multistep, plateau (0.1) and exponential (0.95)")
     add("--patience", type=natural, default=5, metavar="EPOCHS", help="of plateau (%(default)s)")
 
     group = parser.add_argument_group("stopping, saving and telling")
@@ -203,12 +203,28 @@ def checkpoint_path(options: argparse.Namespace) -> Path:
 
 def _numbers(text: str) -> list[int]:
     """Whole numbers between commas, for argparse."""
-    return [positive(part) for part in text.split(",") if part.strip()]
+    try:
+        return [positive(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers between commas, got {text!r}") from None
 
 
 def _rates(text: str) -> list[float]:
     """Numbers between commas, for argparse."""
-    rates = [float(part) for part in text.split(",") if part.strip()]
+    try:
+        rates = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        rates = []
     if not rates or not all(0 <= rate < math.inf for rate in rates):
-        raise argparse.ArgumentTypeError(f"expected learning rates of at least 0, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected learning rates of at least 0 between commas, got {text!r}"
+        )
     return rates
+
+
+def _factor(text: str) -> float:
+    """A factor that makes something smaller, for argparse."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a factor above 0 and at most 1, got {text}")
+    return value
