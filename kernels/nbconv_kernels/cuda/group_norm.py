@@ -20,9 +20,10 @@ import operator
 
 from nbconv_kernels.cuda import normalising
 from nbconv_kernels.cuda.build import blocks, kernel
-from nbconv_kernels.cuda.channels import sweep
+from nbconv_kernels.cuda.channels import Sweep, sweep
 from nbconv_kernels.cuda.intrinsics import thread_index
 from nbconv_kernels.cuda.memory import Array, check_float, check_same_shape, empty, empty_as, namespace, whole
+from nbconv_kernels.cuda.moments import moments
 from nbconv_kernels.cuda.reduction import fold, team_sum
 from nbconv_kernels.cuda.target import f32, f32s, float32, u32, uint32
 
@@ -56,9 +57,9 @@ def _join_moments(mean: f32s, var: f32s, groups: u32, size: u32):
         c = uint32(c + uint32(32))
 
 
-def _statistics(x: normalising.Sweep, groups: int, size: int) -> tuple[Array, Array]:
+def _statistics(x: Sweep, groups: int, size: int) -> tuple[Array, Array]:
     """The mean and the variance of each group, (images, C): for each of its channels."""
-    mean, var = normalising.statistics(x)
+    mean, var = moments(x)
     if size > 1:
         _join_moments[blocks(groups << _WARP, _BLOCK)](mean, var, groups, size)
     return mean, var
@@ -78,9 +79,9 @@ def group_norm(
     y = empty_as(x)
     if y.size:
         over = sweep(x, n, channels)
-        moments = _statistics(over, n * groups, channels // groups)
+        statistics = _statistics(over, n * groups, channels // groups)
         parameters = (None if vector is None else whole(vector) for vector in (weight, bias))
-        normalising.normalise(over, *moments, *parameters, eps, False, y)
+        normalising.normalise(over, *statistics, *parameters, eps, False, y)
     return y
 
 

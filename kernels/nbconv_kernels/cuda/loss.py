@@ -8,25 +8,19 @@ With s the label smoothing and w the class weights: for a class label t, q = (1 
 w[c] everywhere, and the mean divides by the sum of w[t]; for class probabilities, q = w * ((1 - s) * target +
 s / C), and the mean divides by the number of samples.
 
-Memory is one row of classes for each sample or pixel, the work of a team of lanes: maximum, sum, then loss
-and gradient, the later sweeps from cache. Of labels, a launch before adds up the weights, 256 blocks at most
-whose sums every block of the next adds up again: so the host need not wait for them.
-
-Limit: memory bandwidth for rows that fit into the cache; the exponential is taken twice.
+Limit: memory bandwidth, for rows of classes that fit into the cache.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from nbconv_kernels.cuda.activation.softmax import line_exponentials
-from nbconv_kernels.cuda.build import blocks, device_function, kernel
+from nbconv_kernels.cuda.build import blocks, device_function
 from nbconv_kernels.cuda.elementwise_loss import elementwise_loss, losses_of
-from nbconv_kernels.cuda.intrinsics import thread_index
-from nbconv_kernels.cuda.loss_sums import BLOCK, MOST, check_reduction, reduced, scale_of, write_part
+from nbconv_kernels.cuda.entropy import labelled, probable, weights_of_labels
+from nbconv_kernels.cuda.loss_sums import BLOCK, MOST, check_reduction, reduced, scale_of
 from nbconv_kernels.cuda.memory import (
     Array,
     check_float,
@@ -37,152 +31,10 @@ from nbconv_kernels.cuda.memory import (
     to_host,
     whole,
 )
-from nbconv_kernels.cuda.reduction import block_sum, team_shift, team_sum
-from nbconv_kernels.cuda.target import cuda, f32, f32s, float32, i64, i64s, int64, u32, uint32
+from nbconv_kernels.cuda.reduction import team_shift
+from nbconv_kernels.cuda.target import float32
 
 __all__ = ["cross_entropy", "mse_loss"]
-
-_NAN = math.nan
-
-
-@device_function
-def _weight_of(weight, weighted, c) -> Any:
-    return weight[c] if weighted != uint32(0) else float32(1)
-
-
-@kernel(block=BLOCK)
-def _shares(labels: i64s, weight: f32s, parts: f32s, rows: u32, classes: u32, ignore: i64, weighted: u32):
-    """Sums of the labels' weights, and how many are wrong."""
-    i, step = thread_index(), uint32(uint32(cuda.gridDim.x) * uint32(BLOCK))
-    share, wrong = float32(0), float32(0)
-    while i < rows:
-        label = labels[i]
-        if label != ignore:
-            if label >= int64(0) and label < int64(classes):
-                share += _weight_of(weight, weighted, uint32(label))
-            else:
-                wrong += float32(1)
-        i = uint32(i + step)
-    share, wrong = block_sum(share), block_sum(wrong)
-    write_part(parts, share, wrong)
-
-
-@kernel(block=BLOCK)
-def _labelled(
-    x: f32s,
-    labels: i64s,
-    weight: f32s,
-    shares: f32s,
-    losses: f32s,
-    dx: f32s,
-    parts: f32s,
-    rows: u32,
-    classes: u32,
-    shift: u32,
-    share_count: u32,
-    ignore: i64,
-    smoothing: f32,
-    weighted: u32,
-    mean: u32,
-    each: u32,
-):
-    thread, lanes = uint32(cuda.threadIdx.x), uint32(uint32(1) << shift)
-    lane = uint32(thread & uint32(lanes - uint32(1)))
-    divisor, mass, everywhere = float32(0), float32(classes), smoothing / float32(classes)
-    if mean != uint32(0):
-        divisor = block_sum(shares[uint32(uint32(2) * thread)] if thread < share_count else float32(0))
-    if weighted != uint32(0) and smoothing > float32(0):
-        mass, c = float32(0), thread
-        while c < classes:
-            mass += weight[c]
-            c = uint32(c + uint32(BLOCK))
-        mass = block_sum(mass)
-    # Zero is a sum of weights too, and then the mean is 0 / 0; where nothing counts, nothing asks for it.
-    scale = float32(1) / divisor if divisor != float32(0) else float32(_NAN)
-    scale = scale if mean != uint32(0) else float32(1)
-    total, at_once = float32(0), uint32(uint32(BLOCK) >> shift)
-    base = uint32(uint32(cuda.blockIdx.x) * at_once)
-    while base < rows:
-        row = uint32(base + uint32(thread >> shift))
-        exists = row < rows
-        row = row if exists else uint32(0)
-        start, end, label = uint32(row * classes), uint32(uint32(row + uint32(1)) * classes), labels[row]
-        counts = label != ignore and label >= int64(0) and label < int64(classes)
-        target = uint32(start + (uint32(label) if counts else uint32(0)))
-        most, exponentials = line_exponentials(x, uint32(start + lane), lanes, end, shift)
-        log_sum = math.log(exponentials)
-        own = (float32(1) - smoothing) * _weight_of(weight, weighted, uint32(target - start))
-        factor = (own + everywhere * mass) * scale / exponentials
-        loss, at = float32(0), uint32(start + lane)
-        while exists and at < end:
-            value = x[at] - most
-            gradient = float32(0)
-            if counts:
-                q = float32(0)
-                if smoothing > float32(0):  # without it a logit of -inf elsewhere costs nothing
-                    q = everywhere * _weight_of(weight, weighted, uint32(at - start))
-                    loss += q * (log_sum - value)
-                gradient = math.exp(value) * factor - q * scale
-                if at == target:
-                    loss += own * (log_sum - value)
-                    gradient -= own * scale
-            dx[at] = gradient
-            at = uint32(at + lanes)
-        loss = team_sum(loss, shift)
-        if exists and lane == uint32(0):
-            total += loss
-            if each != uint32(0):
-                losses[row] = loss
-        base = uint32(base + uint32(uint32(cuda.gridDim.x) * at_once))
-    write_part(parts, block_sum(total), float32(0))
-
-
-@kernel(block=BLOCK)
-def _probable(
-    x: f32s,
-    targets: f32s,
-    weight: f32s,
-    losses: f32s,
-    dx: f32s,
-    parts: f32s,
-    rows: u32,
-    classes: u32,
-    shift: u32,
-    smoothing: f32,
-    scale: f32,
-    weighted: u32,
-    each: u32,
-):
-    thread, lanes = uint32(cuda.threadIdx.x), uint32(uint32(1) << shift)
-    lane = uint32(thread & uint32(lanes - uint32(1)))
-    kept, everywhere = float32(1) - smoothing, smoothing / float32(classes)
-    total, at_once = float32(0), uint32(uint32(BLOCK) >> shift)
-    base = uint32(uint32(cuda.blockIdx.x) * at_once)
-    while base < rows:
-        row = uint32(base + uint32(thread >> shift))
-        exists = row < rows
-        row = row if exists else uint32(0)
-        start, end = uint32(row * classes), uint32(uint32(row + uint32(1)) * classes)
-        most, exponentials = line_exponentials(x, uint32(start + lane), lanes, end, shift)
-        log_sum = math.log(exponentials)
-        loss, mass, at = float32(0), float32(0), uint32(start + lane)
-        while at < end:
-            q = (kept * targets[at] + everywhere) * _weight_of(weight, weighted, uint32(at - start))
-            loss += q * (log_sum - (x[at] - most))
-            mass += q
-            at = uint32(at + lanes)
-        loss, mass = team_sum(loss, shift), team_sum(mass, shift)
-        factor, at = mass * scale / exponentials, uint32(start + lane)
-        while exists and at < end:
-            q = (kept * targets[at] + everywhere) * _weight_of(weight, weighted, uint32(at - start))
-            dx[at] = math.exp(x[at] - most) * factor - q * scale
-            at = uint32(at + lanes)
-        if exists and lane == uint32(0):
-            total += loss
-            if each != uint32(0):
-                losses[row] = loss
-        base = uint32(base + uint32(uint32(cuda.gridDim.x) * at_once))
-    write_part(parts, block_sum(total), float32(0))
 
 
 def cross_entropy(
@@ -233,15 +85,15 @@ def cross_entropy(
     if targets.dtype.kind == "f":
         probabilities = whole(targets.astype(np.float32, copy=False))
         numbers = float(label_smoothing), scale_of(reduction, rows)
-        _probable[len(parts)](whole(logits), probabilities, weights, *results, *sizes, *numbers, *flags)
+        probable[len(parts)](whole(logits), probabilities, weights, *results, *sizes, *numbers, *flags)
     else:
         labels = _in_a_row(targets)
         shares = empty(logits, (min(blocks(rows, 4 * BLOCK), BLOCK), 2))
         ignore = int(ignore_index)
-        _shares[len(shares)](labels, weights, shares, rows, classes, ignore, weight is not None)
+        weights_of_labels[len(shares)](labels, weights, shares, rows, classes, ignore, weight is not None)
         inputs = whole(logits), labels, weights, shares
-        numbers = len(shares), ignore, float(label_smoothing)
-        _labelled[len(parts)](*inputs, *results, *sizes, *numbers, flags[0], mean, flags[1])
+        settings = len(shares), ignore, float(label_smoothing), flags[0], mean, flags[1]
+        labelled[len(parts)](*inputs, *results, *sizes, *settings)
     loss, wrong = reduced(parts, rows if mean and shares is None else 1, shares, mean)
     if wrong:
         raise _out_of_range(targets, classes, ignore_index)

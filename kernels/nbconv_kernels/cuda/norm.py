@@ -8,8 +8,8 @@ With x^ = (x - mean) / sqrt(var + eps) and M = N * H * W elements a channel:
     dx = weight / sqrt(var + eps) * (dy - dbias / M - x^ * dweight / M)     mean and var were the batch's own
     dx = weight / sqrt(var + eps) * dy                                      they are constants
 
-The sweeps are those of ``normalising``, over all pixels of the batch as if they were one image's. ``x`` may
-be the first channels of more, as in a DenseNet, and is read where it lies.
+The sweeps are those of ``moments`` and ``normalising``, over all pixels of the batch as if they were one
+image's. ``x`` may be the first channels of more, as in a DenseNet, and is read where it lies.
 
 Limit: memory bandwidth.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 from nbconv_kernels.cuda import normalising
 from nbconv_kernels.cuda.channels import sweep
 from nbconv_kernels.cuda.memory import Array, check_float, empty, empty_as, whole
+from nbconv_kernels.cuda.moments import moments
 from nbconv_kernels.normalization import check_activation
 
 __all__ = [
@@ -41,7 +42,7 @@ def batch_norm2d_statistics(x: Array) -> tuple[Array, Array]:
     """
     check_float("batch_norm2d_statistics", x)
     channels = _channels("batch_norm2d_statistics", x)
-    mean, var = normalising.statistics(sweep(x, 1, channels))
+    mean, var = moments(sweep(x, 1, channels))
     return mean.reshape(-1), var.reshape(-1)
 
 
