@@ -4,6 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
+from emulated_banks import conflicts
 
 from nbconv_kernels import precision, reference
 
@@ -70,6 +71,20 @@ def test_products_with_every_tile():
     (dy,), (exact_dy,) = operands((131, 141), seed=1)
     assert error(dense.dense_backward_input(dy, weight), exact_dy @ exact[1]) < LIMIT
     assert error(dense.dense_backward_weight(dy, x), exact_dy.T @ exact[0]) < LIMIT
+
+
+@pytest.mark.usefixtures("tile")
+def test_warps_do_not_wait_for_banks(monkeypatch):
+    (x, weight, dy), _ = operands((1, 16, 5, 5), (72, 16, 1, 1), (1, 72, 5, 5))
+
+    def run():
+        conv.conv2d(x, weight)
+        conv.conv2d_backward_weight(dy, x, weight.shape)
+        dense.dense(x.reshape(25, 16), weight.reshape(72, 16))
+
+    accesses, waits = conflicts(monkeypatch, run)
+    assert accesses > 1000
+    assert waits == 0
 
 
 @pytest.mark.parametrize("splits", [1, 3, 50])

@@ -4,6 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
+from emulated_banks import conflicts
 
 from nbconv_kernels import precision, reference
 
@@ -85,6 +86,20 @@ def test_what_follows_the_sums(channel, splits, level, monkeypatch):
     out = np.ascontiguousarray(out.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     conv.conv2d_onto(out, x, weight, bias, activation="relu6", channel=4 * channel, add=True)
     assert_near(out, exact[3], level)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("filters", [64, 72])
+def test_warps_do_not_wait_for_banks(filters, monkeypatch):
+    (x, weight, dy), _ = operands((1, 16, 5, 5), (filters, 16, 1, 1), (1, filters, 5, 5))
+
+    def run():
+        conv.conv2d(x, weight)
+        conv.conv2d_backward_weight(dy, x, weight.shape)
+
+    accesses, waits = conflicts(monkeypatch, run)
+    assert accesses > 1000
+    assert waits == 0
 
 
 @pytest.mark.usefixtures("level")
