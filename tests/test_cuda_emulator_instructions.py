@@ -201,6 +201,9 @@ def test_float_arithmetic_is_rounded_once(name, mode):
     a[0], b[0], c[0] = 1 + 2.0**-12, 1 + 2.0**-12, 2.0**-80
     a[1], b[1], c[1] = 1 + 2.0**-12, 1 + 2.0**-12, -(2.0**-80)
     a[2], b[2], c[2] = 3 * 2.0**-75, 5 * 2.0**-75, 2.0**-140  # a subnormal sum
+    a[3], b[3], c[3] = 1, 1, 2.0**-80  # just beside a float32 number, to which float64 rounds it
+    a[4], b[4], c[4] = 1, 2.0**-80, 0
+    a[5], b[5], c[5] = 1, -(2.0**-80), 0
     exact = {
         "add": lambda x, y, z: x + y,
         "sub": lambda x, y, z: x - y,

@@ -345,6 +345,13 @@ def test_blocks_that_meet_in_global_memory():
     assert not run(body, np.zeros(32, np.uint32), race=True)[1]
 
 
+def test_a_block_that_writes_what_all_have_read():
+    body = "ld.global.u32 %r1, [%d0]; mov.u32 %r2, %ctaid.x; setp.eq.u32 %p1, %r2, 0;"
+    body += "@%p1 st.global.u32 [%d0], 1;"
+    (hazard,) = run(body, np.zeros(1, np.uint32), grid=(3,), race=True)[1]
+    assert (hazard.kind, hazard.other) == ("a write over what another read", "several blocks")
+
+
 def test_neighbouring_bytes_are_no_race():
     body = "mov.u32 %r1, %tid.x; mov.u32 %r2, room; add.u32 %r2, %r2, %r1; st.shared.u8 [%r2], %r1;"
     assert not run(body, np.zeros(1, np.uint32), block=(70,), shared=80, race=True)[1]
