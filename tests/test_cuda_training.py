@@ -1,4 +1,4 @@
-"""``backend="cuda-emulated"``: models trained by compiled CUDA kernels, without a GPU, as on the CPU."""
+"""Models trained by compiled CUDA kernels, in the emulator and where there is one on a GPU, as on the CPU."""
 
 import importlib
 
@@ -34,6 +34,12 @@ def _kernels():
     backends.get.cache_clear()
 
 
+@pytest.fixture(params=["cuda-emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def there(request):
+    """The backend that is compared with the CPU's."""
+    return request.param
+
+
 def tiny(backend, seed=1):
     """LeNet's kinds of layers, and those of later networks.
 
@@ -66,47 +72,48 @@ def assert_close(states, tolerance=2e-5):
         np.testing.assert_allclose(there[key], here[key], rtol=tolerance, atol=tolerance, err_msg=key)
 
 
-def test_one_step_agrees_with_the_cpu():
+def test_one_step_agrees_with_the_cpu(there):
     results = []
-    for backend in ("cpu", "cuda-emulated"):
+    for backend in ("cpu", there):
         model = tiny(backend)
         optimizer = nb.Adam(model.parameters(), lr=0.01)
         y, backprop = model.forward(X, training=True)
         loss, dy = nb.CrossEntropyLoss(backend=backend)(y, Y)
         dx = backprop(dy)
-        gradients = {name: np.array(p.grad) for name, p in model.named_parameters()}
+        gradients = {name: backends.to_numpy(p.grad).copy() for name, p in model.named_parameters()}
         optimizer.step()
-        results.append(({"y": y, "loss": loss, "dx": dx}, gradients, model.state_dict()))
+        passed = {"y": backends.to_numpy(y), "loss": loss, "dx": backends.to_numpy(dx)}
+        results.append((passed, gradients, model.state_dict()))
     for part in zip(*results, strict=True):
         assert_close(part)
 
 
-def test_a_run_agrees_with_the_cpu_and_repeats_its_bits():
+def test_a_run_agrees_with_the_cpu_and_repeats_its_bits(there):
     validated = {"epochs": 2, "validation_data": (X[:4], Y[:4]), "accumulate": 2}
     here, history = trained("cpu", **validated)
-    there, history2 = trained("cuda-emulated", **validated)
-    again, _ = trained("cuda-emulated", **validated)
-    assert_close([here.state_dict(), there.state_dict()])
+    model, history2 = trained(there, **validated)
+    again, _ = trained(there, **validated)
+    assert_close([here.state_dict(), model.state_dict()])
     for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
         np.testing.assert_allclose(history2.history[name], history.history[name], rtol=1e-5)
-    for key, value in there.state_dict().items():
+    for key, value in model.state_dict().items():
         np.testing.assert_array_equal(value, again.state_dict()[key], err_msg=key)
 
 
-def test_a_model_moves_and_is_saved_between_backends(tmp_path):
+def test_a_model_moves_and_is_saved_between_backends(tmp_path, there):
     here, _ = trained("cpu")
     here.save(tmp_path / "model.safetensors")
-    there = nb.load(tmp_path / "model.safetensors", backend="cuda-emulated")
+    model = nb.load(tmp_path / "model.safetensors", backend=there)
     expected = here.predict(X)
-    np.testing.assert_allclose(there.predict(X, 4), expected, rtol=1e-4, atol=1e-5)
-    assert type(there(X[:2])) is np.ndarray
-    there.save(tmp_path / "back.safetensors")
+    np.testing.assert_allclose(model.predict(X, 4), expected, rtol=1e-4, atol=1e-5)
+    assert type(model(X[:2])) is np.ndarray
+    model.save(tmp_path / "back.safetensors")
     np.testing.assert_array_equal(nb.load(tmp_path / "back.safetensors").predict(X), expected)
-    np.testing.assert_array_equal(there.to("cpu").predict(X), expected)
-    np.testing.assert_allclose(there.to("cuda-emulated")(X), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(model.to("cpu").predict(X), expected)
+    np.testing.assert_allclose(model.to(there)(X), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_network_with_paths_is_evaluated_as_on_the_cpu():
+def test_a_network_with_paths_is_evaluated_as_on_the_cpu(there):
     model = nb.Sequential(
         nb.Conv2d(2, 4, 3, padding=1, bias=False),
         nb.BatchNorm2d(4),
@@ -122,10 +129,10 @@ def test_a_network_with_paths_is_evaluated_as_on_the_cpu():
             layer.running_mean = RNG.normal(0, 0.3, layer.num_features).astype(np.float32)
             layer.running_var = RNG.uniform(0.5, 2, layer.num_features).astype(np.float32)
     expected = model(X)
-    there = model.to("cuda-emulated")
-    np.testing.assert_allclose(there(X), expected, rtol=1e-4, atol=1e-5)
-    there.fuses = False
-    np.testing.assert_allclose(there(X), expected, rtol=1e-4, atol=1e-5)
+    model.to(there)
+    np.testing.assert_allclose(model(X), expected, rtol=1e-4, atol=1e-5)
+    model.fuses = False
+    np.testing.assert_allclose(model(X), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,29 @@ X = RNG.standard_normal((22, 2, 12, 12), dtype=np.float32)
 Y = RNG.integers(0, 5, 22)
 
 
+LAYERS = [
+    nb.GroupNorm(2, 4),
+    nb.LayerNorm((4, 6, 6)),
+    nb.SubtractiveNorm(3),
+    nb.LocalResponseNorm(3),
+    nb.ContrastNorm(3),
+    nb.PReLU(4),
+    nb.Maxout(2),
+    nb.ConvTranspose2d(4, 3, 2, stride=2),
+    nb.Upsample(scale_factor=2),
+    nb.AvgPool2d(2),
+    nb.AdaptiveAvgPool2d(2),
+    nb.GlobalAvgPool2d(),
+    nb.Conv2d(4, 2, 3, padding=1, padding_mode="reflect"),
+    nb.Dropout2d(0.5),
+    nb.GELU(),
+    nb.DenseBlock(nb.Conv2d(4, 2, 1), nb.Conv2d(6, 2, 1)),
+    nb.preprocess.Standardize.fit(X[:, [0, 1, 0, 1], :6, :6]),
+    nb.preprocess.Standardize.fit(X[:, [0, 1, 0, 1], :6, :6], per="pixel"),
+    nb.preprocess.PCAWhitening.fit(X[:, [0, 1, 0, 1], :6, :6], 7),
+]
+
+
 @pytest.fixture(autouse=True)
 def device(monkeypatch):
     monkeypatch.setitem(backends._MODULES, "device", "device_double")
@@ -142,27 +165,7 @@ def test_evaluation_is_the_same_fused_or_not(fuses):
 
 @pytest.mark.parametrize(
     "layer",
-    [
-        nb.GroupNorm(2, 4),
-        nb.LayerNorm((4, 6, 6)),
-        nb.SubtractiveNorm(3),
-        nb.LocalResponseNorm(3),
-        nb.ContrastNorm(3),
-        nb.PReLU(4),
-        nb.Maxout(2),
-        nb.ConvTranspose2d(4, 3, 2, stride=2),
-        nb.Upsample(scale_factor=2),
-        nb.AvgPool2d(2),
-        nb.AdaptiveAvgPool2d(2),
-        nb.GlobalAvgPool2d(),
-        nb.Conv2d(4, 2, 3, padding=1, padding_mode="reflect"),
-        nb.Dropout2d(0.5),
-        nb.GELU(),
-        nb.DenseBlock(nb.Conv2d(4, 2, 1), nb.Conv2d(6, 2, 1)),
-        nb.preprocess.Standardize.fit(X[:, [0, 1, 0, 1], :6, :6]),
-        nb.preprocess.Standardize.fit(X[:, [0, 1, 0, 1], :6, :6], per="pixel"),
-        nb.preprocess.PCAWhitening.fit(X[:, [0, 1, 0, 1], :6, :6], 7),
-    ],
+    LAYERS,
     ids=lambda layer: type(layer).__name__,
 )
 def test_every_kind_of_layer_passes_there_and_back(layer):
