@@ -72,6 +72,14 @@ def test_what_is_drawn():
     np.testing.assert_array_equal(figure.axes[4].images[0].get_array(), np.abs(MAPS[1]))
 
 
+def test_a_confusion_matrix_of_many_classes_stays_a_picture():
+    matrix = np.eye(1000, dtype=np.int64)
+    figure = nb.inspect.plot_confusion_matrix(matrix, names=[f"class {i}" for i in range(1000)])
+    assert max(figure.get_size_inches()) <= 20
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [f"class {i}" for i in range(0, 1000, 25)]
+
+
 def test_pictures_refuse_what_they_cannot_draw(tmp_path):
     with pytest.raises(ValueError, match="suffix must be one of"):
         nb.inspect.plot_saliency(X, MAPS, tmp_path / "picture.doc")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 Path_ = str | os.PathLike[str] | None
 _MOST = 64  # maps or filters drawn of a layer
 _TILE = 1.3  # inches
+_LARGEST = 18.0  # inches: the side of a confusion matrix
+_MOST_TICKS = 40  # on a side of it
 
 
 def plot_learning_curves(history: History, path: Path_ = None) -> Figure:
@@ -45,7 +47,7 @@ def plot_confusion_matrix(matrix: Array, path: Path_ = None, *, names: Sequence[
     labels = [str(i) for i in range(count)] if names is None else list(names)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     right = np.eye(count, dtype=bool)
-    side = max(3.5, 0.42 * count + 1.2)
+    side = min(max(3.5, 0.42 * count + 1.2), _LARGEST)
     figure = plot.new_figure(side, side)
     axes = figure.subplots()
     axes.imshow(np.where(right, shares, np.nan), cmap="Blues", vmin=0, vmax=1)
@@ -57,8 +59,9 @@ def plot_confusion_matrix(matrix: Array, path: Path_ = None, *, names: Sequence[
             axes.text(
                 column, row, str(number), ha="center", va="center", size=8, color="white" if dark else "black"
             )
-    axes.set_xticks(range(count), labels, rotation=0 if names is None else 90)
-    axes.set_yticks(range(count), labels)
+    told = range(0, count, max(1, -(-count // _MOST_TICKS)))
+    axes.set_xticks(told, [labels[i] for i in told], rotation=0 if names is None else 90)
+    axes.set_yticks(told, [labels[i] for i in told])
     axes.set_xlabel("taken for")
     axes.set_ylabel("is")
     return _finish(figure, path)
