@@ -1,6 +1,7 @@
 """Kernels compiled by Numba for the tests of the emulator: a transpose, sums, products, tensor cores."""
 
 import functools
+import math
 
 from llvmlite import ir
 from numba.cuda.extending import intrinsic
@@ -74,6 +75,17 @@ def product(a: f32s, b: f32s, c: f32s, m: u32, n: u32, k: u32):
         cuda.syncthreads()
     if row < m and column < n:
         c[uint32(row * n + column)] = total
+
+
+@kernel(block=128)
+def functions(x: f32s, y: f32s, n: u32):
+    """Rows of y (4, n): sin, exp, tanh and log of the absolute value of x."""
+    i = uint32(cuda.blockIdx.x * 128 + cuda.threadIdx.x)
+    if i < n:
+        y[i] = math.sin(x[i])
+        y[uint32(n + i)] = math.exp(x[i])
+        y[uint32(2 * n + i)] = math.tanh(x[i])
+        y[uint32(3 * n + i)] = math.log(abs(x[i]))
 
 
 def assembly(builder, result, arguments, text, constraints):

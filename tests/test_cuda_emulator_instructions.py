@@ -446,6 +446,21 @@ def test_approximate_functions_at_their_ends():
     np.testing.assert_array_equal(compute("rcp.approx.f32 $0, $1;", np.float32, x)[:5], [inf, 0, 0, nan, -1])
 
 
+def test_sums_and_products_longer_than_a_register():
+    a, b = integers(np.uint64)
+    halves = """{ .reg .b32 a0; .reg .b32 a1; .reg .b32 b0; .reg .b32 b1; .reg .b32 c0; .reg .b32 c1;
+    mov.b64 {a0, a1}, $1; mov.b64 {b0, b1}, $2; %s mov.b64 $0, {c0, c1}; }"""
+    total = compute(halves % "add.cc.u32 c0, a0, b0; addc.u32 c1, a1, b1;", np.uint64, a, b)
+    np.testing.assert_array_equal(total, a + b)
+    difference = compute(halves % "sub.cc.u32 c0, a0, b0; subc.u32 c1, a1, b1;", np.uint64, a, b)
+    np.testing.assert_array_equal(difference, a - b)
+    body = "mul.lo.u32 c0, a0, a0; mul.hi.u32 c1, a0, a0; "
+    body += "mad.lo.cc.u32 c0, a1, b1, c0; madc.hi.u32 c1, a1, b1, c1;"
+    low, high = np.uint64(0xFFFFFFFF), np.uint64(32)
+    expected = (a & low) * (a & low) + (a >> high) * (b >> high)
+    np.testing.assert_array_equal(compute(halves % body, np.uint64, a, b), expected)
+
+
 def test_words_taken_apart_and_put_together():
     a = integers(np.uint64, 1)[0]
     swapped = compute("{ .reg .b32 l; .reg .b32 h; mov.b64 {l, h}, $1; mov.b64 $0, {h, l}; }", np.uint64, a)
@@ -456,7 +471,9 @@ def test_words_taken_apart_and_put_together():
     ("body", "named"),
     [
         ("frobnicate.b32 %r1, %r2;", "frobnicate"),
-        ("add.cc.u32 %r1, %r2, %r3;", "cc"),
+        ("add.sideways.u32 %r1, %r2, %r3;", "sideways"),
+        ("{ .param .b64 given; st.param.u32 [given+0], %r1; }", "calls are"),
+        ("call.uni function, (%r1);", "calls are"),
         ("mul.rz.f64 %g1, %g2, %g3;", "rz"),
         ("ld.global.b32.unheard %r1, [%d0];", "unheard"),
         ("wgmma.fence.sync.aligned;", "wgmma"),

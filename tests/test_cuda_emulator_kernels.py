@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("cuda.bindings", reason="the kernels are compiled by numba-cuda")
 pytest.importorskip("nbconv_kernels.cuda.build")
-from emulated_kernels import block_sums, product, tensor_product, transpose
+from emulated_kernels import block_sums, functions, product, tensor_product, transpose
 
 from nbconv_kernels.cuda.emulator import MemoryFaultError, launch
 
@@ -51,6 +51,20 @@ def test_block_sums(n):
     exact = np.add.reduceat(x.astype(np.float64), np.arange(0, n, 256))
     np.testing.assert_allclose(y, exact, rtol=0, atol=1e-5)
     assert not hazards
+
+
+def test_the_librarys_functions():
+    large = numbers(60) * np.float32(1e6)  # beyond what a short reduction of sines serves
+    special = np.array([0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 88.9, -104], np.float32)
+    x = np.concatenate([numbers(200), large, special])
+    y = np.zeros((4, len(x)), np.float32)
+    run(functions, (-(-len(x) // 128),), x, y, len(x))
+    with np.errstate(all="ignore"):
+        wide = x.astype(np.float64)
+        exact = np.stack([np.sin(wide), np.exp(wide), np.tanh(wide), np.log(np.abs(wide))])
+        expected = exact.astype(np.float32)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(expected))
+    np.testing.assert_array_max_ulp(y[~np.isnan(y)], expected[~np.isnan(y)], maxulp=2)
 
 
 def test_product():

@@ -55,6 +55,7 @@ class Batch:
         registers: by number, each an array over the lanes or one NumPy scalar for all.
         alive: the lanes still running.
         needed: the registers, a bit each, of which a masked write must leave the other lanes' values.
+        carry: what the last link of a chain of sums has left.
         memory: what they read and write.
         commits, pending: groups of asynchronous copies that each lane has closed, and copies under way.
     """
@@ -84,6 +85,7 @@ class Batch:
         self._number_blocks()
         self.alive: Array = self.thread < threads
         self.needed = -1
+        self.carry: Value = np.bool_(False)
         self.memory = memory
         self.commits = np.zeros(self.count, np.int64)
         self.pending: list[Any] = []

@@ -218,7 +218,7 @@ class _Reader:
             elif statement.startswith(".branchtargets"):
                 name = next(n for n, at in reversed(self.program.labels.items()))
                 self.program.tables[name] = tuple(t.strip() for t in statement.split(None, 1)[1].split(","))
-            elif not statement.startswith(".pragma") and statement:
+            elif statement and not statement.startswith((".pragma", ".param")):
                 self._instruction(statement)
 
     def _registers(self, statement: str) -> None:
@@ -257,6 +257,8 @@ class _Reader:
         if found is None:
             raise PtxError(f"cannot read the statement: {text}")
         name, *modifiers = found[3].split(".")
+        if name == "call" or (name == "st" and "param" in modifiers):
+            raise UnknownInstructionError(f"unknown instruction (calls are not modelled): {text}")
         guard = None
         if found[2]:
             guard = self._register(("!" if found[1] else "") + found[2])

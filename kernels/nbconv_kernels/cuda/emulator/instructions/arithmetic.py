@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.cuda.emulator import compiled
+from nbconv_kernels.cuda.emulator.instructions.carry import chained
 from nbconv_kernels.cuda.emulator.instructions.registry import (
     Function,
     Step,
@@ -53,9 +54,16 @@ def _float64(x: Value) -> Value:
     return x.astype(np.float64)
 
 
+@instruction("addc", "subc")
+def _longer(i: Instruction) -> Step:
+    return chained(i)
+
+
 @instruction("add")
 def _add(i: Instruction) -> Step:
     kind = i.kind
+    if "cc" in i.modifiers:
+        return chained(i)
     if kind[0] == "f":
         i.only("rn", "ftz", "sat", *DIRECTED)
         function = _directed(i, sum_to_odd) or floating(i, np.add)
@@ -68,6 +76,8 @@ def _add(i: Instruction) -> Step:
 @instruction("sub")
 def _sub(i: Instruction) -> Step:
     kind = i.kind
+    if "cc" in i.modifiers:
+        return chained(i)
     if kind[0] == "f":
         i.only("rn", "ftz", "sat", *DIRECTED)
         function = _directed(i, lambda a, b: sum_to_odd(a, -b)) or floating(i, np.subtract)
@@ -133,13 +143,15 @@ def _mul(i: Instruction) -> Step:
     return elementwise(i, product, [kind] * 2, result)
 
 
-@instruction("mad")
+@instruction("mad", "madc")
 def _mad(i: Instruction) -> Step:
     kind = i.kind
     if kind[0] == "f":
         return _fma(i)
-    i.only("lo", "hi", "wide")
+    i.only("lo", "hi", "wide", "cc")
     product, result = _product(i)
+    if i.name == "madc" or "cc" in i.modifiers:
+        return chained(i, product)
     return elementwise(i, lambda a, b, c: product(a, b) + c, [kind, kind, result], result)
 
 
