@@ -420,7 +420,9 @@ WITHOUT_CUDA = pytest.mark.skipif(nb.backends.available()["cuda"] is True, reaso
 
 @WITHOUT_CUDA
 def test_cuda_says_what_to_do():
-    with pytest.raises(nb.BackendUnavailable, match=r"backend 'cuda' is not available: .*(install|update|extras)"):
+    with pytest.raises(
+        nb.BackendUnavailable, match=r"backend 'cuda' is not available: .*(install|update|extras)"
+    ):
         nb.Sequential(nb.ReLU(), backend="cuda")
     with pytest.raises(RuntimeError):
         nb.backends.get("cuda")
