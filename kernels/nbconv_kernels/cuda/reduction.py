@@ -2,6 +2,9 @@
 
 A *team* is 1, 2, 4 .. 32 neighbouring lanes of a warp that work on one row together; its results reach all of
 its lanes. Every lane of the warp has to take part, and every thread in what goes over the block.
+
+What goes over the block has shared arrays of its own, which Numba links once for each function that calls it:
+a kernel must not reach it both directly and through another device function.
 """
 
 from __future__ import annotations
