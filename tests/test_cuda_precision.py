@@ -15,6 +15,7 @@ dense = importlib.import_module("nbconv_kernels.cuda.dense")
 emulated = importlib.import_module("nbconv_kernels.cuda.emulated")
 formats = importlib.import_module("nbconv_kernels.cuda.conv.formats")
 tensor = importlib.import_module("nbconv_kernels.cuda.conv.tensor")
+tensor_weight_gradient = importlib.import_module("nbconv_kernels.cuda.conv.tensor_weight_gradient")
 tensor_gemm = importlib.import_module("nbconv_kernels.cuda.conv.tensor_gemm")
 
 # Of the relative error in L2. TF32 keeps 11 bits of a number and bf16 keeps 8, so that products of rounded
@@ -75,6 +76,21 @@ def test_products(level, monkeypatch):
     assert_near(dense.dense_backward_input(dy, weight), exact[3] @ exact[1], level)
     assert_near(dense.dense_backward_weight(dy, x), exact[3].T @ exact[0], level)
     assert_near(dense.matmul(x.T, dy), exact[0].T @ exact[3], level)
+
+
+@pytest.mark.parametrize("splits", [1, 3, 20])
+def test_sums_over_pixels_may_be_split(splits, level, monkeypatch):
+    monkeypatch.setattr(tensor_weight_gradient, "split_count", lambda *_: splits)
+    (dy, x), exact = operands((3, 66, 9, 7), (3, 10, 9, 7))
+    expected = reference.conv2d_backward_weight(*exact, (66, 10, 3, 3), padding=1)
+    assert_near(conv.conv2d_backward_weight(dy, x, (66, 10, 3, 3), padding=1), expected, level)
+
+
+def test_pixels_outside_the_share_do_not_count(level):
+    del level
+    x, dy = np.full((1, 5, 3, 3), np.inf, np.float32), np.ones((1, 3, 3, 3), np.float32)
+    assert np.isposinf(conv.conv2d_backward_weight(dy, x, (3, 5, 1, 1))).all()
+    assert np.isposinf(conv.conv2d(x, np.ones((3, 5, 1, 1), np.float32))).all()
 
 
 @pytest.mark.parametrize("splits", [1, 3])

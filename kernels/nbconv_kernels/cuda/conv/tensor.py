@@ -6,6 +6,10 @@ laid out (``formats``).
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
+
 from nbconv_kernels import precision
 from nbconv_kernels.cuda.conv import tensor_gemm, tensor_weight_gradient
 from nbconv_kernels.cuda.conv.finish import Kept, Target
@@ -13,7 +17,7 @@ from nbconv_kernels.cuda.conv.formats import BF16, TF32, Format, chunks, staged
 from nbconv_kernels.cuda.conv.implicit_gemm import Gather
 from nbconv_kernels.cuda.conv.phases import backward_input_plan, forward_plan
 from nbconv_kernels.cuda.conv.weight_gradient import collect
-from nbconv_kernels.cuda.memory import Array, empty, empty_nchw, namespace, whole
+from nbconv_kernels.cuda.memory import Array, empty, empty_nchw, whole
 from nbconv_kernels.geometry import Conv2dGeometry
 
 __all__ = ["allowed", "backward_input", "backward_weight", "forward", "suits"]
@@ -26,9 +30,16 @@ _LEAST = 16  # results of a pixel and terms of a result below which tiles would 
 def allowed(x: Array) -> Format | None:
     """The format that the precision in force allows where ``x`` is; None for float32."""
     form = _FORMATS[precision.get_precision()]
-    if form is None or namespace(x).__name__ == "numpy":
+    if form is None or isinstance(x, np.ndarray) or _computes_short(x.device.id):
         return form
-    return form if int(x.device.compute_capability) >= 80 else None
+    return None
+
+
+@functools.lru_cache
+def _computes_short(device: int) -> bool:
+    import cupy
+
+    return int(cupy.cuda.Device(device).compute_capability) >= 80
 
 
 def worthwhile(rows: int, columns: int, terms: int) -> bool:

@@ -154,10 +154,10 @@ def _make(tile: WarpTile, form: Format) -> Kernel:
         return uint32(row * row_bytes + ((chunk ^ ((row >> 1) & 3)) << 4))
 
     @device_function
-    def fetch_source(source, to, base, top, left, dh, dw, end, height, width, offset):
+    def fetch_source(source, to, base, top, left, dh, dw, term, terms, height, width, offset):
         for i in range(loads_a):
             row, column = uint32(top[i] + dh), uint32(left[i] + dw)
-            inside = row < uint32(height) and column < uint32(width) and dh != end
+            inside = row < uint32(height) and column < uint32(width) and term < terms
             at = uint32(base[i] + offset) if inside else uint32(0)
             size = uint32(16) if inside else uint32(0)
             copy_async(uint32(to + i * pass_rows * row_bytes), source, uint32(at * uint32(4)), size)
@@ -263,7 +263,7 @@ def _make(tile: WarpTile, form: Format) -> Kernel:
         tap_row = uint32(tap // uint32(taps_w))
         dh = int32(int32(tap_row) * tap_h)
         dw = int32(int32(tap - tap_row * uint32(taps_w)) * tap_w)
-        dh_end, dw_end = int32(taps_h * tap_h), int32(taps_w * tap_w)
+        dw_end = int32(taps_w * tap_w)
         first_channel = int32(group * channels)
         offset = uint32((dh * width + dw) * pitch + first_channel + channel)
 
@@ -284,14 +284,14 @@ def _make(tile: WarpTile, form: Format) -> Kernel:
                 cuda.syncthreads()
             if int32(step + (_STAGES - 1)) < count:
                 fetch_source(
-                    source, uint32(to_a + fetch), base, top, left, dh, dw, dh_end, height, width, offset
+                    source, uint32(to_a + fetch), base, top, left, dh, dw, term, terms, height, width, offset
                 )
                 fetch_filters(
                     filters, uint32(to_a + fetch + size_a), at_b, pass_b, term, terms, column, out_columns
                 )
                 channel, offset = int32(channel + int32(_CHUNKS)), uint32(offset + uint32(_CHUNKS))
                 term, at_b = int32(term + int32(_CHUNKS)), uint32(at_b + uint32(_CHUNKS))
-                while channel >= channels and dh != dh_end:
+                while channel >= channels:
                     channel, dw = int32(channel - channels), int32(dw + tap_w)
                     if dw == dw_end:
                         dw, dh = int32(0), int32(dh + tap_h)
