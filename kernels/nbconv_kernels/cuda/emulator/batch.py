@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbconv_kernels.cuda.emulator.memory import Memory
-from nbconv_kernels.cuda.emulator.parse import Program
+from nbconv_kernels.cuda.emulator.program import Program
 from nbconv_kernels.cuda.emulator.types import Array, Value, poison
 
 __all__ = ["WARP", "Batch", "Mask", "Shape"]

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from nbconv_kernels.cuda.emulator.batch import Batch, Shape
+from nbconv_kernels.cuda.emulator.code import Code
 from nbconv_kernels.cuda.emulator.errors import PtxError
 from nbconv_kernels.cuda.emulator.hazards import Hazard, Hazards
 from nbconv_kernels.cuda.emulator.instructions.access import widest_common_unit
 from nbconv_kernels.cuda.emulator.memory import GlobalMemory, Memory, Traffic
 from nbconv_kernels.cuda.emulator.parse import parse
-from nbconv_kernels.cuda.emulator.schedule import Code, run
+from nbconv_kernels.cuda.emulator.schedule import run
 from nbconv_kernels.cuda.emulator.types import DTYPES, unsigned
 
 __all__ = ["Kernel", "launch"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nbconv_kernels.cuda.emulator.parse import (
+from nbconv_kernels.cuda.emulator.program import (
     Address,
     Instruction,
     Label,

@@ -13,7 +13,7 @@ import numpy as np
 from nbconv_kernels.cuda.emulator.batch import Batch, Mask
 from nbconv_kernels.cuda.emulator.compiled import select
 from nbconv_kernels.cuda.emulator.errors import PtxError
-from nbconv_kernels.cuda.emulator.parse import (
+from nbconv_kernels.cuda.emulator.program import (
     Address,
     Immediate,
     Operand,

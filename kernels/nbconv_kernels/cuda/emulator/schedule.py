@@ -6,116 +6,22 @@ for all of the block that still run. Whoever waits for lanes that never come is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 import numpy as np
 
 from nbconv_kernels.cuda.emulator.batch import WARP, Batch, Mask
+from nbconv_kernels.cuda.emulator.code import Code, Kind
 from nbconv_kernels.cuda.emulator.errors import DeadlockError, PtxError
-from nbconv_kernels.cuda.emulator.instructions import Step, build
-from nbconv_kernels.cuda.emulator.liveness import live_registers
-from nbconv_kernels.cuda.emulator.operands import Reader, reader, writer
-from nbconv_kernels.cuda.emulator.parse import Immediate, Instruction, Label, Program
+from nbconv_kernels.cuda.emulator.operands import reader
+from nbconv_kernels.cuda.emulator.program import Instruction, Label
 from nbconv_kernels.cuda.emulator.types import Array
 
-__all__ = ["Code", "run"]
+__all__ = ["run"]
 
 _MOST_STEPS = 50_000_000
 _BITS = np.arange(WARP, dtype=np.uint32)
 _EVERY_LANE = 0xFFFFFFFF
-
-
-class _Kind(Enum):
-    PLAIN = 0
-    BRANCH = 1
-    TABLE = 2
-    COLLECTIVE = 3
-    BARRIER = 4
-    EXIT = 5
-
-
-class Code:
-    """A program made ready to run: for each instruction its kind, guard, step and target."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.lines = [self._line(i) for i in program.instructions]
-        self.live = live_registers(program)
-        self.members = [
-            _members(i) if line[0] is _Kind.COLLECTIVE else None
-            for i, line in zip(program.instructions, self.lines, strict=True)
-        ]
-
-    def _line(self, i: Instruction) -> tuple[_Kind, Reader | None, Step, int, Instruction]:
-        guard = reader(i.guard, "pred") if i.guard else None
-        if i.name == "bra":
-            return _Kind.BRANCH, guard, _nothing, self._target(i.operands[0], i), i
-        if i.name == "brx":
-            return _Kind.TABLE, guard, _nothing, 0, i
-        if i.name in ("ret", "exit"):
-            return _Kind.EXIT, guard, _nothing, 0, i
-        if i.name == "trap":
-            return _Kind.PLAIN, guard, _trap(i), 0, i
-        if i.name in ("bar", "barrier") and "warp" not in i.modifiers:
-            return _Kind.BARRIER, guard, _barrier(i), 0, i
-        if i.name in ("bar", "barrier"):
-            return _Kind.COLLECTIVE, guard, _nothing, 0, i
-        kind = _Kind.COLLECTIVE if "sync" in i.modifiers and i.name != "cp" else _Kind.PLAIN
-        return kind, guard, build(i), 0, i
-
-    def _target(self, operand: object, i: Instruction) -> int:
-        if not isinstance(operand, Label) or operand.name not in self.program.labels:
-            raise PtxError(f"no such label: {i.text}")
-        return self.program.labels[operand.name]
-
-
-def _nothing(batch: Batch, mask: Mask) -> None:
-    pass
-
-
-def _trap(i: Instruction) -> Step:
-    def step(batch: Batch, mask: Mask) -> None:
-        raise PtxError(f"trap reached by {batch.place(batch.lanes(mask)[0])}")
-
-    return step
-
-
-def _barrier(i: Instruction) -> Step:
-    """What a barrier computes of its lanes' predicates, when it opens."""
-    i.only("sync", "aligned", "cta", "red", "popc", "and", "or")
-    operands = list(i.operands)
-    number = operands.pop(1 if "red" in i.modifiers else 0)
-    if (
-        not isinstance(number, Immediate)
-        or int(number.text, 0)
-        or len(operands) != 2 * ("red" in i.modifiers)
-    ):
-        raise i.unknown("a numbered barrier")
-    if "red" not in i.modifiers:
-        return _nothing
-    asked = reader(operands[1], "pred")
-    combine: Callable[[Array], Array] = {
-        "popc": lambda p: p.sum(1, dtype=np.uint32),
-        "and": lambda p: p.all(1),
-        "or": lambda p: p.any(1),
-    }[i.one_of("popc", "and", "or") or "popc"]
-    write = writer(operands[0], "u32" if "popc" in i.modifiers else "pred")
-
-    def step(batch: Batch, mask: Mask) -> None:
-        here = batch.active(mask).reshape(batch.blocks, -1)
-        true = batch.whole(asked(batch)).reshape(batch.blocks, -1)
-        true = true | ~here if "and" in i.modifiers else true & here
-        write(batch, np.repeat(combine(true), batch.per_block), mask)
-
-    return step
-
-
-def _members(i: Instruction) -> Reader | None:
-    """The member mask of a collective instruction; None for those of whole warps."""
-    at = {"shfl": 4, "vote": 2, "match": 2, "redux": 2, "bar": 0, "barrier": 0}.get(i.name)
-    return None if at is None else reader(i.operands[at], "u32")
 
 
 def run(code: Code, batch: Batch, counts: list[int]) -> None:
@@ -180,7 +86,7 @@ class _Run:
                     chosen = mask & condition
                     skipped = not chosen.any()
                     if not skipped and not np.array_equal(chosen, mask):
-                        if kind is _Kind.PLAIN:
+                        if kind is Kind.PLAIN:
                             needed, batch.needed = batch.needed, -1
                             step(batch, chosen)
                             batch.needed = needed
@@ -191,15 +97,15 @@ class _Run:
                             batch.needed = self.needed_by_others()
             if skipped:
                 pc += 1
-            elif kind is _Kind.PLAIN:
+            elif kind is Kind.PLAIN:
                 step(batch, taken)
                 pc += 1
-            elif kind is _Kind.BRANCH:
+            elif kind is Kind.BRANCH:
                 if target <= pc:
                     self.steps += pc - began + 1
                     self.check_steps(i)
                 pc = began = target
-            elif kind is _Kind.COLLECTIVE:
+            elif kind is Kind.COLLECTIVE:
                 mask = self.gathered(pc, mask, i)
                 if not mask.any():
                     return
@@ -215,11 +121,11 @@ class _Run:
                 return
         batch.exit(mask)
 
-    def leave(self, kind: _Kind, pc: int, mask: Array, i: Instruction) -> None:
+    def leave(self, kind: Kind, pc: int, mask: Array, i: Instruction) -> None:
         """End these lanes, have them wait at a barrier, or send them where a table says."""
-        if kind is _Kind.EXIT:
+        if kind is Kind.EXIT:
             self.batch.exit(mask)
-        elif kind is _Kind.BARRIER:
+        elif kind is Kind.BARRIER:
             self.at_barrier[pc] = self.at_barrier[pc] | mask if pc in self.at_barrier else mask
         else:
             index, table = i.operands

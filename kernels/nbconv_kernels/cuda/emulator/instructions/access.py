@@ -11,7 +11,7 @@ from nbconv_kernels.cuda.emulator.batch import Batch, Mask
 from nbconv_kernels.cuda.emulator.errors import MemoryFaultError
 from nbconv_kernels.cuda.emulator.instructions.registry import Function, Step, instruction
 from nbconv_kernels.cuda.emulator.operands import Reader, address, constant, items, reader, writer
-from nbconv_kernels.cuda.emulator.parse import Address, Immediate, Instruction, Label, Operand, Variable
+from nbconv_kernels.cuda.emulator.program import Address, Immediate, Instruction, Label, Operand, Variable
 from nbconv_kernels.cuda.emulator.types import DTYPES, Array, width
 
 _SPACES = {

@@ -15,7 +15,7 @@ from nbconv_kernels.cuda.emulator.instructions.registry import (
     saturated,
 )
 from nbconv_kernels.cuda.emulator.instructions.rounding import DIRECTED, narrowed, sum_to_odd
-from nbconv_kernels.cuda.emulator.parse import Instruction
+from nbconv_kernels.cuda.emulator.program import Instruction
 from nbconv_kernels.cuda.emulator.types import DTYPES, Value, width
 
 _DOUBLED = {"s16": "s32", "u16": "u32", "s32": "s64", "u32": "u64"}

@@ -6,7 +6,7 @@ import numpy as np
 
 from nbconv_kernels.cuda.emulator import compiled
 from nbconv_kernels.cuda.emulator.instructions.registry import Function, Step, elementwise, instruction
-from nbconv_kernels.cuda.emulator.parse import Instruction
+from nbconv_kernels.cuda.emulator.program import Instruction
 from nbconv_kernels.cuda.emulator.types import DTYPES, Value, unsigned, width
 
 _LOGIC: dict[str, Function] = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}

@@ -7,7 +7,7 @@ import numpy as np
 from nbconv_kernels.cuda.emulator.batch import Batch, Mask
 from nbconv_kernels.cuda.emulator.instructions.registry import Function, Step
 from nbconv_kernels.cuda.emulator.operands import reader, writer
-from nbconv_kernels.cuda.emulator.parse import Instruction
+from nbconv_kernels.cuda.emulator.program import Instruction
 from nbconv_kernels.cuda.emulator.types import Value, unsigned, width
 
 __all__ = ["chained"]

@@ -13,7 +13,7 @@ from nbconv_kernels.cuda.emulator.instructions.registry import (
     instruction,
 )
 from nbconv_kernels.cuda.emulator.operands import reader, writer
-from nbconv_kernels.cuda.emulator.parse import Instruction, Label, Pair
+from nbconv_kernels.cuda.emulator.program import Instruction, Label, Pair
 from nbconv_kernels.cuda.emulator.types import DTYPES, Value
 
 _COMPARISONS: dict[str, Function] = {

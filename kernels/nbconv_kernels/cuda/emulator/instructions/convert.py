@@ -17,7 +17,7 @@ from nbconv_kernels.cuda.emulator.instructions.registry import (
 )
 from nbconv_kernels.cuda.emulator.instructions.rounding import DIRECTED, narrowed, rounded_integer, to_integer
 from nbconv_kernels.cuda.emulator.operands import items, reader, writer
-from nbconv_kernels.cuda.emulator.parse import Instruction, Vector
+from nbconv_kernels.cuda.emulator.program import Instruction, Vector
 from nbconv_kernels.cuda.emulator.types import DTYPES, LOCAL_WINDOW, SHARED_WINDOW, Value, unsigned, width
 
 _WINDOWS = {

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbconv_kernels.cuda.emulator.instructions.arithmetic import floating
 from nbconv_kernels.cuda.emulator.instructions.registry import Step, elementwise, instruction
-from nbconv_kernels.cuda.emulator.parse import Instruction
+from nbconv_kernels.cuda.emulator.program import Instruction
 from nbconv_kernels.cuda.emulator.types import Value
 
 _FUNCTIONS: dict[str, Callable[[Value], Value]] = {

@@ -16,7 +16,7 @@ from nbconv_kernels.cuda.emulator.batch import WARP, Batch, Mask
 from nbconv_kernels.cuda.emulator.instructions.registry import Step, instruction
 from nbconv_kernels.cuda.emulator.instructions.warp import full_warps
 from nbconv_kernels.cuda.emulator.operands import Reader, items, reader, writer
-from nbconv_kernels.cuda.emulator.parse import Instruction
+from nbconv_kernels.cuda.emulator.program import Instruction
 from nbconv_kernels.cuda.emulator.types import Array
 
 _LANE = np.arange(WARP)

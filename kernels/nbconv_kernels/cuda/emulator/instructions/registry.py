@@ -8,7 +8,7 @@ import numpy as np
 
 from nbconv_kernels.cuda.emulator.batch import Batch, Mask
 from nbconv_kernels.cuda.emulator.operands import reader, writer
-from nbconv_kernels.cuda.emulator.parse import Instruction
+from nbconv_kernels.cuda.emulator.program import Instruction
 from nbconv_kernels.cuda.emulator.types import Value
 
 __all__ = ["Build", "Function", "Step", "build", "elementwise", "flushed", "instruction", "saturated"]

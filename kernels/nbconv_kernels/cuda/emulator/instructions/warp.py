@@ -10,7 +10,7 @@ from nbconv_kernels.cuda.emulator.batch import WARP, Batch, Mask
 from nbconv_kernels.cuda.emulator.errors import PtxError
 from nbconv_kernels.cuda.emulator.instructions.registry import Function, Step, instruction
 from nbconv_kernels.cuda.emulator.operands import address, items, reader, writer
-from nbconv_kernels.cuda.emulator.parse import Instruction, Label, Pair
+from nbconv_kernels.cuda.emulator.program import Instruction, Label, Pair
 from nbconv_kernels.cuda.emulator.types import DTYPES, Array
 
 _LANE = np.arange(WARP, dtype=np.int64)[None, :]
