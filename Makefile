@@ -2,13 +2,14 @@
 # make test   the whole test suite; make longtest  the runs that train for minutes besides
 # make lint   ruff and mypy
 # make bench  nbconv beside other engines; make track  every kernel beside its stored baseline
+# make gputest and make bench-gpu  the same on an NVIDIA GPU: what needs one, and nbconv beside PyTorch
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: demo test longtest quicktest lint format bench track clean
+.PHONY: demo test longtest quicktest lint format bench track gputest bench-gpu clean
 
 demo: $(VENV)/plot.stamp
 	$(BIN)/nbconv train --data digits --model lenet5 --output lenet.safetensors --plot lenet-curves.png
@@ -36,6 +37,12 @@ bench: $(VENV)/bench.stamp
 
 track: $(VENV)/bench.stamp
 	$(BIN)/python -m pytest benchmarks --benchmark-compare
+
+gputest: $(VENV)/dev.stamp $(VENV)/cuda13.stamp
+	$(BIN)/python -m pytest -m gpu
+
+bench-gpu: $(VENV)/cuda13.stamp $(VENV)/peers.stamp
+	$(BIN)/nbconv bench --gpu --output benchmarks/results
 
 clean:
 	rm -rf $(VENV)

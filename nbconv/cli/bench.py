@@ -9,6 +9,8 @@ from typing import Any
 from nbconv.cli import common
 
 _SECTIONS = ("inference", "training", "memory", "scaling", "accuracy", "gemm", "roofline", "avx2")
+_GPU_SECTIONS = ("convolutions", "training", "inference", "bandwidth")
+_PRECISIONS = ("highest", "high", "medium")
 _PEERS = ("pytorch", "channels_last", "compile", "onnxruntime", "openvino", "ncnn")
 
 
@@ -16,6 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
     parser.add_argument(
         "--only", type=_names, metavar="A,B", help=f"sections to run (all): {', '.join(_SECTIONS)}"
+    )
+    parser.add_argument(
+        "--gpu",
+        action="store_true",
+        help=f"race PyTorch on an NVIDIA GPU instead; sections: {', '.join(_GPU_SECTIONS)}",
+    )
+    parser.add_argument(
+        "--precision",
+        type=_names,
+        metavar="A,B",
+        help=f"on a GPU (all): {', '.join(_PRECISIONS)}",
     )
     parser.add_argument("--models", type=_names, metavar="A,B", help="networks to race (all)")
     parser.add_argument(
@@ -32,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print tables and return the results."""
+    if options.gpu:
+        return {"command": "bench", **_run_on_gpu(options)}
     import nbconv as nb
     from nbconv.bench import cases
     from nbconv.bench.options import Options
@@ -48,6 +63,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
     return {"command": "bench", **measure(sections, request, options.output)}
+
+
+def _run_on_gpu(options: argparse.Namespace) -> dict[str, Any]:
+    from nbconv.bench.gpu import run as gpu
+
+    return gpu.run(
+        _known(options.only, _GPU_SECTIONS, "section"),
+        _known(options.precision, _PRECISIONS, "precision"),
+        options.models,
+        options.output,
+        lambda line: print(line, flush=True),
+    )
 
 
 def _names(text: str) -> list[str]:

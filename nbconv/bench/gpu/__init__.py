@@ -1,0 +1,1 @@
+"""nbconv beside PyTorch and cuDNN on a GPU: kernel by kernel, and whole networks."""
