@@ -21,6 +21,7 @@ LIMIT = 2e-6  # of the relative error in L2, for sums of some hundred products i
 
 # x, weight, keyword arguments: more than one tile each way, margins, taps that straddle slabs
 SHAPES = [
+    ((2, 12, 2, 9), (20, 12, 3, 4), {"stride": 3, "padding": 2}),
     ((2, 12, 9, 8), (140, 12, 3, 3), {"padding": 1}),
     ((3, 5, 11, 9), (70, 5, 3, 2), {"stride": 2, "padding": (1, 0)}),
     ((1, 8, 13, 13), (24, 4, 3, 3), {"dilation": (2, 3), "padding": 2, "groups": 2}),
@@ -91,7 +92,7 @@ def test_warps_do_not_wait_for_banks(monkeypatch):
 def test_sums_may_be_split_in_any_way(splits, monkeypatch):
     for module in (implicit_gemm, weight_gradient):
         monkeypatch.setattr(module, "split_count", lambda *_: splits)
-    x_shape, w_shape, options = SHAPES[1]
+    x_shape, w_shape, options = SHAPES[2]
     (x, weight, bias), exact = operands(x_shape, w_shape, w_shape[:1])
     y = reference.conv2d(*exact, **options, activation="relu6")
     assert error(conv.conv2d(x, weight, bias, **options, activation="relu6"), y) < LIMIT

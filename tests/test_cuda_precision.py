@@ -26,6 +26,7 @@ LEAST = 1e-5
 
 # x, weight, keyword arguments
 SHAPES = [
+    ((2, 12, 2, 9), (20, 12, 3, 4), {"stride": 3, "padding": 2}),
     ((2, 12, 9, 8), (70, 12, 3, 3), {"padding": 1}),
     ((1, 20, 11, 12), (24, 20, 3, 2), {"stride": (2, 1), "padding": ((1, 0), (0, 2)), "dilation": (1, 2)}),
     ((1, 34, 7, 6), (38, 17, 3, 3), {"stride": 2, "padding": 1, "groups": 2}),

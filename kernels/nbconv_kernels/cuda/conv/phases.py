@@ -57,6 +57,8 @@ def backward_input_plan(g: Conv2dGeometry) -> Plan:
                 )
             )
             order += seen
+    # Taps that reach only what is not there, in an input smaller than the stride, are packed all the same.
+    order += sorted(set(range(g.r * g.s)) - set(order))
     # The longest first, so that no processor begins one when the others are done.
     phases.sort(key=lambda phase: -phase.taps_h * phase.taps_w)
     return gather, tuple(phases), tuple(order)
