@@ -95,6 +95,7 @@ class Bench:
                     runs[f"pytorch_{layout}"] = call
                 about = {"title": case.title, "batch": batch}
                 yield self._row(f"{case.name}-{batch}", runs, target, about, compare=False)
+                gc.collect()  # a model is a circle of references, and fills much of the GPU
 
     def inference(self) -> Iterator[Row]:
         """Inference, everything on the GPU already."""
@@ -140,7 +141,6 @@ class Bench:
             row["best_peer"] = min(others, key=lambda key: others[key])
             row["ratio"] = others[row["best_peer"]] / times["nbconv"]
         runs.clear()
-        gc.collect()
         return row
 
     def _compare(self, runs: Mapping[str, clock.Run]) -> tuple[dict[str, float], dict[str, str]]:
