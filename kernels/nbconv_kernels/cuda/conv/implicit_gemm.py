@@ -15,7 +15,7 @@ problems (``tile``). All global accesses are 128 bits wide; channels are padded 
 (``packing``). Where there are fewer tiles than processors, the terms are split among blocks whose partial
 sums a second launch adds up in a fixed order.
 
-Limit: multiply-adds; they are 85 % of the instructions of the main loop.
+Limit: issuing multiply-adds, which are four fifths of the main loop's instructions.
 """
 
 from __future__ import annotations

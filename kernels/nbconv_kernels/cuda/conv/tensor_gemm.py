@@ -6,8 +6,8 @@ multiplied while the copies of the next two are on their way past the registers 
 are exchanged by an exclusive or with its number, so that the eight rows that a matrix load takes at a time
 lie in different banks. Eight warps have 64 x 32 (or 32 x 32) results each, as 16 x 8 products of fragments.
 
-Limit: the warp-wide products, of which a warp can issue about 60 % of the rate that Hopper has for those of
-four warps; and 48 KB of shared memory, which make two blocks a processor.
+Limit: products of single warps, which on Hopper reach only part of the rate of those of four warps together;
+and room for two blocks a processor, by their registers.
 """
 
 from __future__ import annotations
