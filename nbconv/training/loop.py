@@ -89,8 +89,9 @@ class Loop:
                 self._check_losses()
                 if (state.stop or state.history.interrupted) and state.stepped:
                     break
-        state.means.read()
-        self._check_losses()
+            if state.means.read():  # waits for the last batches, which were only asked for so far
+                state.seconds = before + time.perf_counter() - start
+                self._check_losses()
         state.logs["lr"] = state.optimizer.param_groups[0]["lr"]
         state.logs["seconds"] = state.seconds
         state.logs["images_per_second"] = state.seen / state.seconds if state.seconds else 0.0

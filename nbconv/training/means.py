@@ -39,11 +39,12 @@ class Means:
             return
         self._add(examples, measured)
 
-    def read(self) -> None:
-        """Read what has not been read yet."""
+    def read(self) -> bool:
+        """Read what has not been read yet; whether there was anything."""
         unread, self._unread = self._unread, []
         for examples, measured in unread:
             self._add(examples, {name: float(value) for name, value in measured.items()})
+        return bool(unread)
 
     def _add(self, examples: int, measured: Mapping[str, float]) -> None:
         if self.strange is None and not math.isfinite(measured.get("loss", 0.0)):

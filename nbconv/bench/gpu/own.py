@@ -64,10 +64,10 @@ def bandwidth_bound(x: Array) -> dict[str, tuple[Callable[[], Any], int]]:
     """Kernels that do little but move ``x``, (N, C, H, W), and how many of its sizes they read and write."""
     ops = backends.get(_BACKEND)
     a = ops.channels_last(ops.asarray(x))
-    b, state = a + 0, a + 0
+    b = a.copy(order="K")
     channels = ops.asarray(x[0, :, 0, 0] * 0 + 1)
-    flat = {name: array.transpose(0, 2, 3, 1) for name, array in {"p": a + 0, "g": b}.items()}
-    buffer = state.transpose(0, 2, 3, 1)
+    parameter, buffer = (a.copy(order="K").transpose(0, 2, 3, 1) for _ in range(2))
+    gradient = b.transpose(0, 2, 3, 1)
     settings = {"lr": 1e-3, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0}
     return {
         "copy": (lambda: a.copy(order="K"), 2),
@@ -75,5 +75,5 @@ def bandwidth_bound(x: Array) -> dict[str, tuple[Callable[[], Any], int]]:
         "add_relu": (lambda: ops.add_relu(a, b), 3),
         "batch_norm2d": (lambda: ops.batch_norm2d(a, channels, channels, channels, channels, 1e-5), 2),
         "batch_norm2d_statistics": (lambda: ops.batch_norm2d_statistics(a), 1),
-        "sgd_step": (lambda: ops.sgd_step([flat["p"]], [flat["g"]], [buffer], **settings), 5),
+        "sgd_step": (lambda: ops.sgd_step([parameter], [gradient], [buffer], **settings), 5),
     }
