@@ -14,7 +14,7 @@ vectors too. What has a value for each channel only is left to NumPy. ``x`` may 
 as in a DenseNet, and is read where it lies: its rows are then ``pitch`` elements apart, a stripe is one row.
 
 Sums of a few rows are taken in registers and then added up in float64, those of squares from deviations from
-the first pixel: exact to the last digits of float32 even where the mean is large.
+what a sample has for a mean: exact to the last digits of float32 even where the mean is large.
 
 Limit: memory bandwidth: statistics read x once, normalising reads and writes once, the gradients read x and
 dy twice and write dx once. A ReLU behind is done on the way, and its gradient decided from x again, which
@@ -26,6 +26,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
@@ -55,6 +56,8 @@ __all__ = [
 
 _STRIPE = 64  # elements that an inner loop should have
 _BLOCK = 64  # stripes that are summed in the dtype of x, in registers
+_SAMPLE = 64  # rows that tell roughly where the mean is
+_FAR = 4  # variances that its square may be off by
 
 _quiet = np.errstate(all="ignore")  # as in kernels, infinity and NaN propagate without a warning
 
@@ -200,12 +203,29 @@ def batch_norm2d_statistics(x: Array) -> tuple[Array, Array]:
     dtype = check_float("batch_norm2d_statistics", x)
     channels = _channels("batch_norm2d_statistics", x)
     rows = rows_of(x)
-    first = rows.row[:channels].astype(np.float64)
-    centre = np.where(np.isfinite(first), first, 0) if x.size else np.zeros(channels)
-    total, squares = _channel_sums(None, rows, centre)
-    count = np.float64(rows.count)
+    centre = _sample_mean(rows) if x.size else np.zeros(channels, dtype)
+    mean, var = _moments(rows, centre)
+    # Far from the mean, the squares' last digits are not those of the variance: once more from nearer by.
+    nearer = np.where(mean * mean > _FAR * var, centre + mean, centre).astype(dtype)
+    if x.size and np.isfinite(nearer).all() and (nearer != centre).any():
+        centre = nearer
+        mean, var = _moments(rows, centre)
+    return (centre + mean).astype(dtype), var.astype(dtype)
+
+
+def _moments(x: Rows, centre: Array) -> tuple[Array, Array]:
+    """For each channel the mean of x - centre and the variance, (C,) float64."""
+    count = np.float64(x.count)
+    total, squares = _channel_sums(None, x, centre)
     mean = total / count
-    return (centre + mean).astype(dtype), ((squares - total * mean) / count).astype(dtype)
+    return mean, (squares - total * mean) / count
+
+
+def _sample_mean(x: Rows) -> Array:
+    """Roughly the mean of each channel, 0 where some number is infinite or none."""
+    rows = as_strided(x.row, (x.count, x.channels), (x.pitch * x.row.itemsize, x.row.itemsize))
+    mean = rows[:: -(-x.count // _SAMPLE)].mean(axis=0, dtype=np.float64).astype(x.row.dtype)
+    return np.where(np.isfinite(mean), mean, 0)
 
 
 @kernel
