@@ -34,7 +34,7 @@ _ARRAYS_OF = {"cupy": "cuda"}
 
 _FLOAT32_ONLY = frozenset({"cuda", "cuda-emulated"})
 
-_CUDA_IS_WHOLE = False  # until every op has its kernel
+_CUDA_IS_WHOLE = True  # every op has its kernel
 _NO_CUDA = (
     "this version of nbconv has no CUDA kernels yet; they will come with the extras "
     '"nbconv[cuda12]" and "nbconv[cuda13]"; until then use backend="cpu"'
