@@ -47,6 +47,17 @@ CONVOLUTIONS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]]
     "groups, pointwise": ((2, 12, 4, 5), (9, 4, 1, 1), {"groups": 3}),
     "depthwise": ((2, 5, 8, 7), (5, 1, 3, 3), {"groups": 5, "padding": 1}),
     "depthwise, many channels, strided": ((2, 40, 9, 9), (40, 1, 3, 3), {"groups": 40, "stride": 2}),
+    "depthwise, tiles beyond the edge": (
+        (2, 37, 5, 17),
+        (37, 1, 3, 3),
+        {"groups": 37, "padding": ((1, 2), (0, 3))},
+    ),
+    "depthwise, strided, beyond the edge": (
+        (2, 33, 8, 16),
+        (33, 1, 3, 3),
+        {"groups": 33, "stride": 2, "padding": ((2, 0), (1, 3))},
+    ),
+    "depthwise, padded by more than a kernel": ((1, 3, 2, 2), (3, 1, 3, 3), {"groups": 3, "padding": 4}),
     "depthwise, dilated": ((1, 3, 9, 8), (3, 1, 2, 3), {"groups": 3, "dilation": 2, "padding": (0, 1)}),
     "depthwise, two filters a channel": ((1, 4, 6, 6), (8, 1, 3, 3), {"groups": 4, "stride": 2}),
     "empty batch": ((0, 3, 5, 5), (4, 3, 3, 3), {"padding": 1}),

@@ -4,16 +4,19 @@
     r, s]
 
 There is nothing to reuse across channels, so this is no matrix product: vectors hold channels, the weights
-are transposed to (r, s, channel) first. Forward, four neighbouring outputs of a row are summed at once in
-registers, so that each weight is read once for four multiply-adds. Limit: reading, from the caches at best:
-five loads for four multiply-adds. Only multiplier 1 is handled here; others are rare and go the general way.
+are transposed to (r, s, channel) first. 3 x 3 kernels go the way of ``depthwise_tile``; the loops here take
+all others. Forward, four neighbouring outputs of a row are summed at once in registers, so that each weight
+is read once for four multiply-adds. Limit: reading, from the caches at best: five loads for four
+multiply-adds. Only multiplier 1 is handled here; others are rare and go the general way.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from nbconv_kernels.cpu.conv import depthwise_tile
 from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
+from nbconv_kernels.cpu.epilogue import PLAIN
 from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, empty
 from nbconv_kernels.cpu.vector import fill, lanes, larger, load, plus, smaller, store, times
@@ -181,6 +184,10 @@ def forward(
         if kept is not None:
             # A copy, where the bias is the caller's own array.
             kept["depthwise"] = ready[0], start.copy()
+    if depthwise_tile.suits(g):
+        pads = g.pad_top, g.pad_left
+        depthwise_tile.convolve(x, *ready, g.stride_h, pads, Target(y, channel, finish))
+        return y.transpose(0, 3, 1, 2)
     sizes = (g.h, g.w, g.c, g.r, g.s)
     threads = num_threads() if y.size * g.r * g.s > _SMALL else 1
     _forward(x.reshape(-1), *ready, sizes, _strides(g), y, channel, finish, threads)
@@ -190,6 +197,12 @@ def forward(
 def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, C), (C, 1, R, S) -> (N, C, H, W) in channels-last memory."""
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
+    if depthwise_tile.suits(g) and g.stride_h == 1:  # the same with the kernels turned half round
+        turned = _by_channel(weight)[::-1, ::-1].reshape(-1)
+        pads = 2 - g.pad_top, 2 - g.pad_left
+        nothing = np.zeros(g.c, dy.dtype)
+        depthwise_tile.convolve(dy, turned, nothing, 1, pads, Target(dx, 0, PLAIN))
+        return dx.transpose(0, 3, 1, 2)
     _backward_input(dy, _by_channel(weight), _strides(g), dx, num_threads())
     return dx.transpose(0, 3, 1, 2)
 
