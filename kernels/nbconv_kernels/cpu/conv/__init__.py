@@ -9,8 +9,11 @@ transposed convolution (``transpose``) exchanges the roles.
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 
+from nbconv_kernels.cpu.conv import direct
 from nbconv_kernels.cpu.conv.choice import algorithm
 from nbconv_kernels.cpu.conv.target import Kept, Target
 from nbconv_kernels.cpu.conv.transpose import (
@@ -73,7 +76,7 @@ def conv2d(
     finish = finish_of("conv2d", activation)
     target = Target(empty((geometry.n, geometry.p, geometry.q, geometry.k), x.dtype), 0, finish)
     chosen = algorithm(geometry, x.itemsize, kept=kept is not None)
-    return chosen.forward(nhwc(x), weight, bias, geometry, target, kept)
+    return chosen.forward(_pixels(x, chosen), weight, bias, geometry, target, kept)
 
 
 def conv2d_onto(
@@ -111,7 +114,7 @@ def conv2d_onto(
     y = nhwc(out)
     target = Target(y, channel, finish_of("conv2d_onto", activation, add))
     chosen = algorithm(geometry, x.itemsize, kept=kept is not None)
-    chosen.forward(nhwc(x), weight, bias, geometry, target, kept)
+    chosen.forward(_pixels(x, chosen), weight, bias, geometry, target, kept)
     if not np.may_share_memory(y, out):  # its memory was not channels-last
         out[...] = y.transpose(0, 3, 1, 2)
 
@@ -155,7 +158,8 @@ def conv2d_backward_weight(
     check_float("conv2d_backward_weight", dy, x)
     geometry = conv2d_geometry(x.shape, weight_shape, stride, padding, dilation, groups)
     _check_gradient("conv2d_backward_weight", dy, geometry)
-    return algorithm(geometry, dy.itemsize, weight_gradient=True).backward_weight(nhwc(dy), nhwc(x), geometry)
+    chosen = algorithm(geometry, dy.itemsize, weight_gradient=True)
+    return chosen.backward_weight(nhwc(dy), _pixels(x, chosen), geometry)
 
 
 def conv2d_backward_bias(dy: Array) -> Array:
@@ -169,6 +173,11 @@ def conv2d_backward_bias(dy: Array) -> Array:
     if dy.ndim != 4:
         raise ValueError(f"conv2d_backward_bias: expected dy of shape (N, C, H, W), got {dy.shape}")
     return sum_over_pixels(nhwc(dy).reshape(-1, dy.shape[1]))
+
+
+def _pixels(x: Array, chosen: ModuleType) -> Array:
+    """``x`` (N, C, H, W) as (N, H, W, C), in memory order but for ``direct``, which sees to that itself."""
+    return x.transpose(0, 2, 3, 1) if chosen is direct else nhwc(x)
 
 
 def _check_bias(op: str, bias: Array | None, geometry: Conv2dGeometry) -> None:

@@ -3,7 +3,8 @@
 Where a kernel row's pixels lie together in memory (no dilation along the row), one tap can span the whole
 row, with ``kernel width * channels`` contiguous elements: fewer, longer taps. If the row is padded that takes
 a padded copy of the input, which pays only for the few channels of a first layer (``_MERGE_CHANNELS``), whose
-taps would be too short to keep the multipliers busy.
+taps would be too short to keep the multipliers busy. Such an image often comes as planes, (C, H, W) in
+memory; the same copy then puts its channels side by side.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def forward(
     target: Target | None = None,
     kept: Kept | None = None,
 ) -> Array:
-    """(N, H, W, C), (K, C / groups, R, S), (K,) -> (N, K, P, Q) in channels-last memory."""
+    """(N, H, W, C) of any strides, (K, C / groups, R, S), (K,) -> (N, K, P, Q) in channels-last memory."""
     y, channel, finish = target_of(target, g, x.dtype)
     x, across = _source(x, g)
     taps = _taps(g, across)
@@ -103,7 +104,7 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
 
 
 def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
-    """(N, P, Q, K), (N, H, W, C) -> (K, C / groups, R, S)."""
+    """(N, P, Q, K), (N, H, W, C) of any strides -> (K, C / groups, R, S)."""
     gradient = np.empty((g.k, g.c // g.groups, g.r, g.s), x.dtype)
     x, across = _source(x, g)
     taps = _taps(g, across)
@@ -129,16 +130,22 @@ def padded_bias(bias: Array | None, first: int, columns: int, dtype: np.dtype[An
 
 
 def _source(x: Array, g: Conv2dGeometry) -> tuple[Array, int]:
-    """The pixels to read, and how many kernel columns one tap spans."""
+    """The pixels to read, in memory order and with their padding, and how many kernel columns a tap spans."""
     padded = g.pad_left > 0 or g.pad_right > 0
     if g.groups > 1 or g.dilation_w > 1 or g.s == 1 or (padded and g.c > _MERGE_CHANNELS):
-        return x, 1
-    if not padded:
-        return x, g.s
+        return np.ascontiguousarray(x), 1
+    planes = x.transpose(0, 3, 1, 2)
+    is_in_planes = planes.flags.c_contiguous and 1 < g.c <= _MERGE_CHANNELS
+    if not is_in_planes:
+        x = np.ascontiguousarray(x)
+        if not padded:
+            return x, g.s
     wide = (g.n, g.h, g.w + g.pad_left + g.pad_right, g.c)
     copy = scratch("padded input", wide[0] * wide[1] * wide[2] * wide[3], x.dtype).reshape(wide)
-    threads = num_threads()
-    _pad_columns(x, g.pad_left, copy, threads)
+    if is_in_planes:
+        _pad_planes(planes.reshape(-1), g.pad_left, g.w, copy, num_threads())
+    else:
+        _pad_columns(x, g.pad_left, copy, num_threads())
     return copy, g.s
 
 
@@ -157,6 +164,26 @@ def _pad_columns_task(task, n_tasks, x, left, out):
 @kernel
 def _pad_columns(x, left, out, n_tasks):
     parallel_for(_pad_columns_task, n_tasks, n_tasks, (n_tasks, x, left, out))
+
+
+@kernel
+def _pad_planes_task(task, n_tasks, x, left, w, out):
+    n, h, wide, c = out.shape
+    target = out.reshape(n * h, wide * c)
+    for line in range(n * h * task // n_tasks, n * h * (task + 1) // n_tasks):
+        image = line // h
+        source = (image * (c - 1) * h + line) * w
+        target[line, : left * c] = 0
+        for channel in range(c):
+            row = x[source + channel * h * w : source + channel * h * w + w]
+            for i in range(w):
+                target[line, left * c + channel + i * c] = row[i]
+        target[line, (left + w) * c :] = 0
+
+
+@kernel
+def _pad_planes(x, left, w, out, n_tasks):
+    parallel_for(_pad_planes_task, n_tasks, n_tasks, (n_tasks, x, left, w, out))
 
 
 @lru_cache(maxsize=1024)
