@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nbconv.inference.program import Programs
 from nbconv.inference.small import SmallNetwork
-from nbconv.inference.steps import Step, Values
+from nbconv.inference.steps import Step, Values, drops
 from nbconv.layers import Layer
 from nbconv.typing import Array
 
@@ -38,10 +39,9 @@ class Plan:
         self._lists = list(lists)
         small = SmallNetwork(self.steps)
         self._small = small if small.is_possible else None
-        # After each step, the places that nobody reads any more.
-        last = {place: index for index, step in enumerate(self.steps) for place in (*step.reads, step.output)}
-        last.pop(output, None)
-        self._drops = [[p for p, index in last.items() if index == i] for i in range(len(self.steps))]
+        programs = Programs(self.steps, output)
+        self._programs = programs if programs.is_possible else None
+        self._drops = drops(self.steps, output)
 
     @property
     def is_current(self) -> bool:
@@ -64,12 +64,15 @@ class Plan:
             y = self._small.run(x)
             if y is not None:
                 return y
+        steps, dropped = self.steps, self._drops
+        if self._programs is not None and (found := self._programs.find(x)) is not None:
+            steps, dropped = found
         values: Values = [None] * self._places
         values[0] = x
         del x
-        for step, drops in zip(self.steps, self._drops, strict=True):
+        for step, unread in zip(steps, dropped, strict=True):
             step.run(values)
-            for place in drops:
+            for place in unread:
                 values[place] = None
         result = values[self._output]
         assert result is not None

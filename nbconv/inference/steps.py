@@ -34,6 +34,11 @@ class Step:
         """The places that must hold something when it runs."""
         return [self.source]
 
+    @property
+    def outputs(self) -> list[int]:
+        """The places it puts something into."""
+        return [self.output]
+
     def run(self, values: Values) -> None:
         """Compute the output.
 
@@ -169,3 +174,10 @@ class ConvStep(Step):
             ops.conv2d_onto(out, padded, weight, bias, *window, self.activation, first, False, kept)
         else:
             values[self.output] = ops.conv2d(padded, weight, bias, *window, self.activation, kept)
+
+
+def drops(steps: Sequence[Step], result: int) -> list[list[int]]:
+    """After each step, the places that nobody reads any more."""
+    last = {place: index for index, step in enumerate(steps) for place in (*step.reads, *step.outputs)}
+    last.pop(result, None)
+    return [[place for place, at in last.items() if at == index] for index in range(len(steps))]

@@ -177,13 +177,7 @@ def forward(
 ) -> Array:
     """(N, H, W, C), (C, 1, R, S), (C,) -> (N, C, P, Q) in channels-last memory."""
     y, channel, finish = target_of(target, g, x.dtype)
-    ready = None if kept is None else kept.get("depthwise")
-    if ready is None:
-        start = np.zeros(g.k, x.dtype) if bias is None else np.ascontiguousarray(bias)
-        ready = _by_channel(weight).reshape(-1), start
-        if kept is not None:
-            # A copy, where the bias is the caller's own array.
-            kept["depthwise"] = ready[0], start.copy()
+    ready = prepared(weight, bias, g, kept)
     if depthwise_tile.suits(g):
         pads = g.pad_top, g.pad_left
         depthwise_tile.convolve(x, *ready, g.stride_h, pads, Target(y, channel, finish))
@@ -192,6 +186,19 @@ def forward(
     threads = num_threads() if y.size * g.r * g.s > _SMALL else 1
     _forward(x.reshape(-1), *ready, sizes, _strides(g), y, channel, finish, threads)
     return y.transpose(0, 3, 1, 2)
+
+
+def prepared(weight: Array, bias: Array | None, g: Conv2dGeometry, kept: Kept | None) -> tuple[Array, Array]:
+    """Weights by channel, 1-D, and a bias, from ``kept`` where there is one."""
+    if kept is not None and "depthwise" in kept:
+        known: tuple[Array, Array] = kept["depthwise"]
+        return known
+    ready = _by_channel(weight).reshape(-1), np.zeros(g.k, weight.dtype)
+    if bias is not None:
+        ready[1][:] = bias
+    if kept is not None:
+        kept["depthwise"] = ready
+    return ready
 
 
 def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:

@@ -130,7 +130,8 @@ _sum_tile_1, _sum_tile_2 = _sum_tile(ROWS_1, COLUMNS_1, 1), _sum_tile(ROWS_2, CO
 
 
 @kernel
-def _forward_task(task, n_tasks, x, weight, bias, source, grid, y, finish, parts):
+def forward_task(task, n_tasks, x, weight, bias, source, grid, y, finish, parts):
+    """A share of the tiles."""
     h, w, c, stride, pad_top, pad_left = source
     n, p_size, q_size, y_channels, channel = grid
     height, width = (ROWS_1, COLUMNS_1) if stride == 1 else (ROWS_2, COLUMNS_2)
@@ -180,7 +181,16 @@ def _forward_task(task, n_tasks, x, weight, bias, source, grid, y, finish, parts
 
 @kernel
 def _forward(x, weight, bias, source, grid, y, finish, parts, n_tasks):
-    parallel_for(_forward_task, n_tasks, n_tasks, (n_tasks, x, weight, bias, source, grid, y, finish, parts))
+    parallel_for(forward_task, n_tasks, n_tasks, (n_tasks, x, weight, bias, source, grid, y, finish, parts))
+
+
+def division(n: int, p: int, q: int, c: int, stride: int, itemsize: int) -> tuple[int, int]:
+    """(parts that channels are cut into, threads) for an output (N, P, Q, C)."""
+    height, width = _TILES[stride]
+    threads = num_threads() if n * p * q * c * 9 > _SMALL else 1
+    # Few tiles are cut into channels, so that all threads have the same to do.
+    is_few = n * -(-p // height) * -(-q // width) < 8 * threads
+    return (min(8, -(-c // SIMD.lanes(itemsize))) if is_few else 1), threads
 
 
 def convolve(
@@ -193,11 +203,7 @@ def convolve(
     y, channel, finish = target
     _, h, w, c = x.shape
     n, p, q, channels = y.shape
-    height, width = _TILES[stride]
-    threads = num_threads() if n * p * q * c * 9 > _SMALL else 1
-    # Few tiles are cut into channels, so that all threads have the same to do.
-    is_few = n * -(-p // height) * -(-q // width) < 8 * threads
-    parts = min(8, -(-c // SIMD.lanes(x.itemsize))) if is_few else 1
+    parts, threads = division(n, p, q, c, stride, x.itemsize)
     grid = (n, p, q, channels, channel)
     _forward(
         *(x.reshape(-1), weight, bias, (h, w, c, stride, *pads), grid, y.reshape(-1)),

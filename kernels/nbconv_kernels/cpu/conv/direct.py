@@ -38,25 +38,40 @@ def forward(
     """(N, H, W, C) of any strides, (K, C / groups, R, S), (K,) -> (N, K, P, Q) in channels-last memory."""
     y, channel, finish = target_of(target, g, x.dtype)
     x, across = _source(x, g)
-    taps = _taps(g, across)
-    c, k = g.c // g.groups, g.k // g.groups
-    ready = kept is not None and "direct" in kept
-    weight = weight if ready else np.ascontiguousarray(weight).reshape(-1)
-    packed = kept["direct"] if kept is not None and ready else []
+    used = taps(g, across)
+    if kept is None:
+        weight = np.ascontiguousarray(weight).reshape(-1)
+    else:
+        ready = prepared(weight, bias, g, kept)
     for group in range(g.groups):
-        panels, start = packed[group] if ready else _packed_group(weight, bias, g, group)
-        product = Product(
-            *(g.n, g.p, g.q),
-            *(g.h, x.shape[2], g.c, group * c, across * c),
-            *(g.stride_h, g.stride_w),
-            *(g.p, g.q, y.shape[3], channel + group * k, k),
-        )
-        multiply(product, taps, x, panels, start, y, finish=finish)
-        if kept is not None and not ready:
-            packed.append((_copied(panels), start))
-    if kept is not None:
-        kept["direct"] = packed
+        # Without a place to keep them, the panels of one group after the other go to the same memory.
+        panels, start = _packed_group(weight, bias, g, group) if kept is None else ready[group]
+        own = product(g, group, across, x.shape[2], y.shape[3], channel)
+        multiply(own, used, x, panels, start, y, finish=finish)
     return y.transpose(0, 3, 1, 2)
+
+
+def product(
+    g: Conv2dGeometry, group: int, across: int, source_width: int, channels: int, channel: int
+) -> Product:
+    """The product of a group, where a tap spans so many kernel columns, and ``channels`` are those of y."""
+    c, k = g.c // g.groups, g.k // g.groups
+    return Product(
+        *(g.n, g.p, g.q),
+        *(g.h, source_width, g.c, group * c, across * c),
+        *(g.stride_h, g.stride_w),
+        *(g.p, g.q, channels, channel + group * k, k),
+    )
+
+
+def prepared(weight: Array, bias: Array | None, g: Conv2dGeometry, kept: Kept) -> list[tuple[Array, Array]]:
+    """The panels and the bias of each group, from ``kept`` if they are there."""
+    if "direct" not in kept:
+        flat = np.ascontiguousarray(weight).reshape(-1)
+        packed = (_packed_group(flat, bias, g, group) for group in range(g.groups))
+        kept["direct"] = [(_copied(panels), start) for panels, start in packed]
+    ready: list[tuple[Array, Array]] = kept["direct"]
+    return ready
 
 
 def _packed_group(weight: Array, bias: Array | None, g: Conv2dGeometry, group: int) -> tuple[Array, Array]:
@@ -107,7 +122,7 @@ def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, K), (N, H, W, C) of any strides -> (K, C / groups, R, S)."""
     gradient = np.empty((g.k, g.c // g.groups, g.r, g.s), x.dtype)
     x, across = _source(x, g)
-    taps = _taps(g, across)
+    used = taps(g, across)
     c, k = g.c // g.groups, g.k // g.groups
     for group in range(g.groups):
         reduction = Reduction(
@@ -116,7 +131,7 @@ def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
             *(g.stride_h, g.stride_w, across * c),
         )
         own = gradient[group * k : (group + 1) * k].reshape(-1)
-        reduce(reduction, taps, dy.reshape(-1), x.reshape(-1), across, own)
+        reduce(reduction, used, dy.reshape(-1), x.reshape(-1), across, own)
     return gradient
 
 
@@ -129,10 +144,16 @@ def padded_bias(bias: Array | None, first: int, columns: int, dtype: np.dtype[An
     return padded
 
 
+def merges_columns(g: Conv2dGeometry) -> bool:
+    """Whether one tap spans a row of the kernel."""
+    padded = g.pad_left > 0 or g.pad_right > 0
+    return g.groups == g.dilation_w == 1 < g.s and not (padded and g.c > _MERGE_CHANNELS)
+
+
 def _source(x: Array, g: Conv2dGeometry) -> tuple[Array, int]:
     """The pixels to read, in memory order and with their padding, and how many kernel columns a tap spans."""
     padded = g.pad_left > 0 or g.pad_right > 0
-    if g.groups > 1 or g.dilation_w > 1 or g.s == 1 or (padded and g.c > _MERGE_CHANNELS):
+    if not merges_columns(g):
         return np.ascontiguousarray(x), 1
     planes = x.transpose(0, 3, 1, 2)
     is_in_planes = planes.flags.c_contiguous and 1 < g.c <= _MERGE_CHANNELS
@@ -187,7 +208,8 @@ def _pad_planes(x, left, w, out, n_tasks):
 
 
 @lru_cache(maxsize=1024)
-def _taps(g: Conv2dGeometry, across: int) -> Array:
+def taps(g: Conv2dGeometry, across: int) -> Array:
+    """int64 (taps, 2): what each tap adds to a pixel's y and x."""
     rows = [r * g.dilation_h - g.pad_top for r in range(g.r)]
     columns = [0] if across > 1 else [s * g.dilation_w - g.pad_left for s in range(g.s)]
     return np.array([(y, x) for y in rows for x in columns], np.int64)

@@ -250,9 +250,10 @@ def multiply_range(
 
 
 @kernel
-def _product_task(
+def product_task(
     task, product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, finish, splits
 ):
+    """One of ``splits[0] * splits[1]`` tasks of a product."""
     row_splits, panel_splits = splits
     whole, short = covers
     n_tiles = whole + short
@@ -281,7 +282,7 @@ def _product(
     product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, finish, splits, n_threads
 ):
     parallel_for(
-        _product_task,
+        product_task,
         splits[0] * splits[1],
         n_threads,
         (product, covers, taps, source, panels, first_tap, all_taps, bias, out, width, finish, splits),
@@ -299,6 +300,15 @@ def _splits(n_tiles: int, panels: int, threads: int) -> tuple[int, int]:
             if work < least:
                 best, least = (threads // panel_splits, panel_splits), work
     return best
+
+
+def division(product: Product, taps: int, width: int) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """(whole and short tiles, tasks by rows and by panels, threads) of a product with so many taps."""
+    rows = product.images * product.rows_y * product.rows_x
+    threads = num_threads() if rows * product.columns * product.depth * taps > _SMALL else 1
+    covers = tiles(rows)
+    panels = -(-product.columns // width)
+    return covers, _splits(sum(covers), panels, threads), threads
 
 
 def multiply(
@@ -329,11 +339,9 @@ def multiply(
     rows = product.images * product.rows_y * product.rows_x
     if rows == 0:
         return
-    threads = num_threads() if rows * product.columns * product.depth * len(taps) > _SMALL else 1
-    covers = tiles(rows)
-    splits = _splits(sum(covers), -(-product.columns // width), threads)
+    covers, splits, threads = division(product, len(taps), width)
     all_taps = len(taps) if all_taps is None else all_taps
     _product(
-        *(tuple(product), covers, taps, source, panels, first_tap, all_taps, bias, out, width),
-        *(finish, splits, threads),
+        *(tuple(product), covers, taps, source.reshape(-1), panels, first_tap, all_taps, bias),
+        *(out.reshape(-1), width, finish, splits, threads),
     )

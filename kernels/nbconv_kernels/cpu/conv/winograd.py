@@ -96,7 +96,8 @@ def _point_table(values, base, point_stride, block, channels, table):
 
 
 @kernel
-def _convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory):
+def convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory):
+    """A share of the tiles, with weights whose points are there."""
     n, _, _, c = x.shape
     _, p, q, _ = y.shape
     k = bias.size
@@ -166,12 +167,17 @@ def _points_task(task, n_tasks, packed, depth, width, points):
 
 
 @kernel
+def _points(packed, depth, width, points, n_tasks):
+    parallel_for(_points_task, n_tasks, n_tasks, (n_tasks, packed, depth, width, points))
+
+
+@kernel
 def _convolve(
     packed, depth, points, x, zero_bias, bias, pads, y, channel, finish, width, block, memory, n_tasks
 ):
     parallel_for(_points_task, n_tasks, n_tasks, (n_tasks, packed, depth, width, points))
     parallel_for(
-        _convolve_task,
+        convolve_task,
         n_tasks,
         n_tasks,
         (n_tasks, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory),
@@ -238,21 +244,37 @@ def forward(
 ) -> Array:
     """(N, H, W, C), (K, C, 3, 3), (K,) -> (N, K, P, Q) in channels-last memory."""
     y, channel, finish = target_of(target, g, x.dtype)
-    width, pads, size = panel_width(x.itemsize), (g.pad_top, g.pad_left), POINTS * g.c * g.k
-    start = padded_bias(bias, 0, g.k, x.dtype)
-    packing = (g.c * 9, 0), 1, places_by_tap(9, g.c, width), 0
-    weight = np.ascontiguousarray(weight).reshape(-1)
+    pads = g.pad_top, g.pad_left
     if kept is None:
-        _convolve_anew(weight, packing, x, start, pads, y, channel, finish)
-    elif (points := kept.get("winograd points")) is not None:
-        _run(np.empty(0, x.dtype), points, x, start, pads, y, channel, finish)
+        weight, start = np.ascontiguousarray(weight).reshape(-1), padded_bias(bias, 0, g.k, x.dtype)
+        _convolve_anew(weight, _packing(g, x.itemsize), x, start, pads, y, channel, finish)
     else:
-        strides, *rest = packing
-        packed = pack("weights", weight, 0, strides, g.k, *rest)
-        points = aligned_empty(size, x.dtype)
-        _run(packed, points, x, start, pads, y, channel, finish)
-        kept["winograd points"] = points
+        points, start = prepared(weight, bias, g, kept)
+        _run(np.empty(0, x.dtype), points, x, start, pads, y, channel, finish)
     return y.transpose(0, 3, 1, 2)
+
+
+def prepared(weight: Array, bias: Array | None, g: Conv2dGeometry, kept: Kept) -> tuple[Array, Array]:
+    """The points of the weights, and the bias, from ``kept`` if they are there."""
+    if "winograd points" not in kept:
+        flat, width = np.ascontiguousarray(weight).reshape(-1), panel_width(weight.itemsize)
+        strides, *rest = _packing(g, weight.itemsize)
+        points = aligned_empty(POINTS * g.c * g.k, weight.dtype)
+        _points(pack("weights", flat, 0, strides, g.k, *rest), g.c, width, points, num_threads())
+        kept["winograd points"] = points, padded_bias(bias, 0, g.k, weight.dtype)
+    ready: tuple[Array, Array] = kept["winograd points"]
+    return ready
+
+
+def workspace(g: Conv2dGeometry, threads: int) -> tuple[int, int]:
+    """(tiles in a block, elements of memory that ``convolve_task`` needs)."""
+    width = panel_width(4)
+    block = _block(g.c, width)
+    return block, threads * POINTS * (block * (g.c + _PANELS * width) + 2 * SKEW)
+
+
+def _packing(g: Conv2dGeometry, itemsize: int) -> winograd_deep.Packing:
+    return (g.c * 9, 0), 1, places_by_tap(9, g.c, panel_width(itemsize)), 0
 
 
 def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
