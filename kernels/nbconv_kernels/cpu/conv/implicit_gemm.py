@@ -290,16 +290,18 @@ def _product(
 
 
 @lru_cache(maxsize=4096)
-def _splits(n_tiles: int, panels: int, threads: int) -> tuple[int, int]:
-    """How many ways to deal rows and panels so that the busiest task has the least to do."""
-    best = (threads, 1)
-    least = -(-n_tiles // threads) * panels
-    for panel_splits in range(2, threads + 1):
-        if threads % panel_splits == 0:
-            work = -(-n_tiles * panel_splits // threads) * -(-panels // panel_splits)
-            if work < least:
-                best, least = (threads // panel_splits, panel_splits), work
-    return best
+def _splits(n_tiles: int, panels: int, threads: int, tile: float, panel: float) -> tuple[int, int]:
+    """How many ways to deal rows and panels so that the busiest task has the least to do, and then to read.
+
+    ``tile`` and ``panel`` say how much there is to read of each.
+    """
+    ways = [(threads // splits, splits) for splits in range(1, threads + 1) if threads % splits == 0]
+
+    def load(way: tuple[int, int]) -> tuple[int, float]:
+        own_tiles, own_panels = -(-n_tiles // way[0]), -(-panels // way[1])
+        return own_tiles * own_panels, own_tiles * tile + own_panels * panel
+
+    return min(ways, key=load)
 
 
 def division(product: Product, taps: int, width: int) -> tuple[tuple[int, int], tuple[int, int], int]:
@@ -308,7 +310,8 @@ def division(product: Product, taps: int, width: int) -> tuple[tuple[int, int], 
     threads = num_threads() if rows * product.columns * product.depth * taps > _SMALL else 1
     covers = tiles(rows)
     panels = -(-product.columns // width)
-    return covers, _splits(sum(covers), panels, threads), threads
+    tile = ROWS * product.step_y * product.step_x  # pixels of the source
+    return covers, _splits(sum(covers), panels, threads, tile, width * taps), threads
 
 
 def multiply(
