@@ -10,7 +10,9 @@ used once per vector.
                       position); within a tap the ``depth`` elements are contiguous. This is implicit GEMM:
                       the rows are pixels, read where they lie, and a row of zeros stands in for padding.
                       ``out[i] = bias + sum over taps and depth``.
-``multiply_and_finish_*`` the same, and a finish (``epilogue``) before the sums are stored.
+``multiply_and_finish_*`` the same, and a finish (``epilogue``) before the sums are stored. Meanwhile it brings
+                      to the L2 cache what the caller will need next: a cache line a step, the lines ``ahead``
+                      elements apart from ``ahead_at`` on.
 ``multiply_reduce_*`` each *step* finds its row of ``b`` through a table of addresses (pixels again), and the
                       elements of ``a`` lie next to each other. This is the weight gradient: a sum over
                       pixels, stored in or added to ``out``.
@@ -92,9 +94,11 @@ def _multiply_and_finish_rows(height: int, vectors: int) -> Any:
         column: Any,
         columns: Any,
         finish: Any,
+        ahead_at: Any,
+        ahead: Any,
     ) -> Any:
         i = types.intp
-        return types.void(rows, i, i, i, i, panel, i, bias, i, out, i, i, i, finish), write
+        return types.void(rows, i, i, i, i, panel, i, bias, i, out, i, i, i, finish, i, i), write
 
     return multiply_and_finish_rows
 
@@ -105,6 +109,7 @@ def _writer_of_multiply_rows(height: int, vectors: int) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         rows, rows_at, tap_stride, taps, depth, panel, panel_at, bias, bias_at = values[:9]
         out, out_at, column, columns, *finish = values[9:]
+        ahead = finish[1:]
         emit = Emitter(builder, signature.args[5].dtype)
         one, zero = emit.int64(1), emit.int64(0)
         width = VECTORS * emit.lanes
@@ -115,6 +120,9 @@ def _writer_of_multiply_rows(height: int, vectors: int) -> Any:
         for target in _targets(context, emit, signature.args[9], out, out_at, column, height):
             emit.prefetch(target, vectors, write=True)
         start = [[emit.load(bias_start, v * emit.lanes) for v in range(vectors)]] * height
+        fetch_start = (
+            emit.pointer(address_of(context, builder, signature.args[5], panel, ahead[0])) if ahead else None
+        )
         entry = builder.block
         tap_block = builder.append_basic_block("tap")
         depth_block = builder.append_basic_block("depth")
@@ -126,8 +134,11 @@ def _writer_of_multiply_rows(height: int, vectors: int) -> Any:
         tap = builder.phi(INT64)
         tap_b = builder.phi(b_start.type)
         tap_acc = emit.phis(start, entry)
+        tap_fetch = builder.phi(b_start.type) if ahead else None
         tap.add_incoming(zero, entry)
         tap_b.add_incoming(b_start, entry)
+        if ahead:
+            tap_fetch.add_incoming(fetch_start, entry)
         row_table = builder.gep(table, [builder.mul(tap, tap_stride)])
         pointers = [
             emit.pointer(builder.load(builder.gep(row_table, [emit.int64(r)]))) for r in range(height)
@@ -140,19 +151,29 @@ def _writer_of_multiply_rows(height: int, vectors: int) -> Any:
         acc = emit.phis(tap_acc, tap_block)
         k.add_incoming(zero, tap_block)
         b.add_incoming(tap_b, tap_block)
-        emit.prefetch(b, vectors, offset=_AHEAD * width)
+        if ahead:
+            fetch = builder.phi(b_start.type)
+            fetch.add_incoming(tap_fetch, tap_block)
+            emit.prefetch(fetch, 1)
+        else:
+            emit.prefetch(b, vectors, offset=_AHEAD * width)
         result = emit.step([builder.gep(p, [k]) for p in pointers], b, acc)
         emit.arrive(acc, result, depth_block)
         k_next = builder.add(k, one)
         b_next = builder.gep(b, [emit.int64(width)])
         k.add_incoming(k_next, depth_block)
         b.add_incoming(b_next, depth_block)
+        if ahead:
+            fetch_next = builder.gep(fetch, [ahead[1]])
+            fetch.add_incoming(fetch_next, depth_block)
         builder.cbranch(builder.icmp_signed("<", k_next, depth), depth_block, next_block)
 
         builder.position_at_end(next_block)
         tap_next = builder.add(tap, one)
         tap.add_incoming(tap_next, next_block)
         tap_b.add_incoming(b_next, next_block)
+        if ahead:
+            tap_fetch.add_incoming(fetch_next, next_block)
         emit.arrive(tap_acc, result, next_block)
         builder.cbranch(builder.icmp_signed("<", tap_next, taps), tap_block, done_block)
 

@@ -163,11 +163,15 @@ def multiply_range(
         )
         # The next block's source comes to the L2 cache a few lines a tile, while this one's is multiplied.
         share = length // ((last - first) * (panel_range[1] - panel_range[0])) if last < tile_range[1] else 0
+        step = max(1, width // (last - first))  # elements of the next panel that a step brings
         for panel in range(panel_range[0], panel_range[1]):
             column = panel * width
             left = columns - column
             wide = left > width // VECTORS
             at = (panel * all_taps + first_tap) * depth * width
+            # The next panel comes to the L2 cache meanwhile, a share of it for every tile.
+            following = panel + 1 if panel + 1 < panel_range[1] else panel_range[0]
+            fetch = (following * all_taps + first_tap) * depth * width
             row = 0
             while row < count:
                 for line in range(ahead, ahead + share, 64):
@@ -190,6 +194,8 @@ def multiply_range(
                             column,
                             left,
                             finish,
+                            fetch,
+                            step,
                         )
                     else:
                         multiply_and_finish_1(
@@ -207,6 +213,8 @@ def multiply_range(
                             column,
                             left,
                             finish,
+                            fetch,
+                            step,
                         )
                     row += ROWS
                 else:
@@ -226,6 +234,8 @@ def multiply_range(
                             column,
                             left,
                             finish,
+                            fetch,
+                            step,
                         )
                     else:
                         multiply_and_finish_short_1(
@@ -243,8 +253,11 @@ def multiply_range(
                             column,
                             left,
                             finish,
+                            fetch,
+                            step,
                         )
                     row += SHORT_ROWS
+                fetch += n_taps * depth * step
     keep_alive(zeros)
     keep_alive(spare)
 
