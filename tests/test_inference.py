@@ -70,6 +70,7 @@ MODELS = {
         4,
     ),
     "residual around nothing": (lambda: [conv(5, 5), nb.Residual(nb.Sequential())], 3),
+    "residual around a convolution": (lambda: [conv(5, 40, 1), nb.Residual(conv(40, 40, 1))], 4),
     "residual behind dropout": (lambda: [conv(5, 5), nb.Dropout(), block(5), nb.Dropout()], 4),
     "concat": (
         lambda: [nb.Concat(conv(5, 3), nb.Sequential(conv(5, 4, 1), norm(4), nb.ReLU())), conv(7, 2)],
@@ -384,10 +385,12 @@ def test_the_plan_can_be_looked_at():
         assert nb.inspect.plan(model, (32, 24, 24)).rows[0].algorithm == "direct"
     finally:
         nb.set_precision("high")
-    model = nb.Sequential(nb.Concat(conv(5, 3), conv(5, 4)), nb.Residual(conv(7, 7)))
+    model = nb.Sequential(
+        nb.Concat(conv(5, 3), conv(5, 4)), nb.Residual(nb.Sequential(conv(7, 7), conv(7, 7)))
+    )
     rows = nb.inspect.plan(model, (5, 6, 6)).rows
-    assert [row.output_shape for row in rows] == [(1, 3, 6, 6), (1, 4, 6, 6), (1, 7, 6, 6)]
-    assert rows[2].layers == ("Conv2d", "Residual")
+    assert [row.output_shape for row in rows] == [(1, 3, 6, 6), (1, 4, 6, 6), (1, 7, 6, 6), (1, 7, 6, 6)]
+    assert rows[3].layers == ("Conv2d", "Residual")
     with pytest.raises(nb.LayerError, match="layer 0"):
         nb.inspect.plan(model, (4, 6, 6))
 

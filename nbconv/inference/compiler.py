@@ -140,6 +140,7 @@ class _Compiler:
                 and conv.activation is None
                 and conv.output == total.source
                 and total.other in self._new
+                and total.other != conv.source
                 and not later & {total.other, total.source}
             ):
                 conv.addend, conv.activation, conv.output = total.other, total.activation, total.output
