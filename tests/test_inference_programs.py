@@ -7,7 +7,9 @@ import pytest
 
 import nbconv as nb
 from nbconv.inference.program import ProgramStep
+from nbconv_kernels.cpu.program import Program
 
+PAIR = Program.pair
 C = 20  # channels: with padding, too many for a tap to span a kernel's row, which no program does
 
 
@@ -60,8 +62,39 @@ MODELS = {
 }
 
 
-def images(dtype=np.float32):
-    return np.random.default_rng(0).standard_normal((2, C, 9, 7)).astype(dtype)
+# The same for images of 13 x 33 pixels, where a depthwise convolution and a 1 x 1 one behind it are a pair.
+PAIRS = {
+    "pair": lambda: [conv(groups=C), nb.BatchNorm2d(C), nb.ReLU6(), conv(40, 1), nb.ReLU6()],
+    "pair of two activations": lambda: [conv(groups=C), nb.ReLU(), conv(70, 1), nb.ReLU6()],
+    "strided pair": lambda: [
+        conv(),
+        conv(groups=C, stride=2),
+        nb.ReLU(),
+        conv(7, 1),
+        nb.ReLU(),
+        conv(5, 1, 7),
+    ],
+    "unpadded pair": lambda: [nb.Conv2d(C, C, 3, groups=C), nb.ReLU(), conv(7, 1)],
+    "pair at the end of a residual": lambda: [
+        conv(),
+        nb.Residual(nb.Sequential(conv(), conv(groups=C), conv(kernel=1)), None, nb.ReLU()),
+        conv(3),
+    ],
+    "no pair: it would write over its input": lambda: [
+        conv(),
+        nb.Residual(nb.Sequential(conv(groups=C), conv(kernel=1))),
+        conv(3),
+    ],
+    "pair in a concat": lambda: [
+        nb.Concat(conv(3), nb.Sequential(conv(groups=C), conv(9, 1))),
+        conv(2, 1, 12),
+    ],
+    "no pair: read twice": lambda: [conv(groups=C), nb.Residual(conv(kernel=1)), conv(3)],
+}
+
+
+def images(dtype=np.float32, height=9, width=7):
+    return np.random.default_rng(0).standard_normal((2, C, height, width)).astype(dtype)
 
 
 def one_by_one(model, x):
@@ -86,6 +119,18 @@ def test_a_program_gives_the_same_bits(name, dtype):
     for other in (again, strided, one_by_one(model, x)):
         np.testing.assert_array_equal(other, y)
     np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_gives_the_same_bits(name, dtype, monkeypatch):
+    pairs = []
+    monkeypatch.setattr(Program, "pair", lambda *args: pairs.append(1) or PAIR(*args))
+    model, x = nb.Sequential(*PAIRS[name](), seed=0, dtype=dtype), images(dtype, 13, 33)
+    y = model(x)
+    assert len(pairs) == (not name.startswith("no pair"))
+    np.testing.assert_array_equal(model(x), y)
+    np.testing.assert_array_equal(one_by_one(model, x), y)
 
 
 def test_a_result_stays_when_the_model_computes_another():

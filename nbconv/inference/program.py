@@ -115,7 +115,16 @@ class ProgramStep(Step):
         self._program = room.Program(self._dtype)
         memory = _Memory(self._steps)
         where = {place: room.Place(number, 0) for number, place in enumerate(self._inputs, _WORKSPACE + 1)}
-        for index, step in enumerate(steps):
+        index = 0
+        while index < len(steps):
+            step, source = steps[index], steps[index].source
+            first = _layer(room, step, shapes)
+            second = None
+            if index + 1 < len(steps) and _is_between(steps, index, later, where):
+                following = _layer(room, steps[index + 1], shapes)
+                if room.pairs(first.geometry, following.geometry, self._dtype):
+                    second, index = following, index + 1
+                    step = steps[index]
             shape = shapes[step.output]
             if step.addend is not None:
                 where[step.output] = where[step.addend]
@@ -125,14 +134,14 @@ class ProgramStep(Step):
                     where[step.output] = room.Place(len(self._inputs) + len(self._new), 0)
                 else:
                     where[step.output] = room.Place(_WORKSPACE, memory.take(step.output, math.prod(shape)))
-            weight, bias, kept = step.weights.get()
-            first = 0 if step.beside is None else step.beside[0]
-            self._program.convolution(
-                *(where[step.source], where[step.output], weight, bias),
-                *(step.conv.geometry(shapes[step.source]), step.activation, (first, shape[1])),
-                *(step.addend is not None, kept),
-            )
+            beside = (0 if step.beside is None else step.beside[0], shape[1])
+            target = (beside, step.addend is not None)
+            if second is None:
+                self._program.convolution(where[source], where[step.output], first, *target)
+            else:
+                self._program.pair(where[source], where[step.output], first, second, *target)
             memory.leave(index)
+            index += 1
         self._size = memory.size
         self._results = [(place, where[place].array) for place in made & later]
 
@@ -159,6 +168,23 @@ class ProgramStep(Step):
         pixels = self._program.run(arrays, self._size)
         for place, number in self._results:
             values[place] = pixels[number]
+
+
+def _layer(room: Any, step: ConvStep, shapes: dict[int, Shape]) -> Any:
+    weight, bias, kept = step.weights.get()
+    return room.Layer(weight, bias, step.conv.geometry(shapes[step.source]), step.activation, kept)
+
+
+def _is_between(steps: Sequence[ConvStep], index: int, later: set[int], where: dict[int, Any]) -> bool:
+    """Whether the output of a step is for the next one alone, which does not write over the step's input."""
+    step, following = steps[index], steps[index + 1]
+    return (
+        step.is_plain
+        and following.source == step.output
+        and step.output not in later
+        and sum(step.output in _needs(other) for other in steps) == 1
+        and (following.addend is None or where.get(following.addend) not in (None, where[step.source]))
+    )
 
 
 class _Memory:

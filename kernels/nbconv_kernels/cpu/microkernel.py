@@ -10,8 +10,8 @@ used once per vector.
                       position); within a tap the ``depth`` elements are contiguous. This is implicit GEMM:
                       the rows are pixels, read where they lie, and a row of zeros stands in for padding.
                       ``out[i] = bias + sum over taps and depth``.
-``multiply_and_finish_*`` the same, and a finish (``epilogue``) before the sums are stored. Meanwhile it brings
-                      to the L2 cache what the caller will need next: a cache line a step, the lines ``ahead``
+``multiply_and_finish_*`` the same, and a finish (``epilogue``) before the sums are stored. Meanwhile it
+                      brings to the L2 cache what the caller needs next: a cache line a step, ``ahead``
                       elements apart from ``ahead_at`` on.
 ``multiply_reduce_*`` each *step* finds its row of ``b`` through a table of addresses (pixels again), and the
                       elements of ``a`` lie next to each other. This is the weight gradient: a sum over

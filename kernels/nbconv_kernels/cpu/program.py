@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbconv_kernels.cpu.addresses import array_at
-from nbconv_kernels.cpu.conv import depthwise, depthwise_tile, direct, implicit_gemm, winograd
+from nbconv_kernels.cpu.conv import depthwise, depthwise_pair, depthwise_tile, direct, implicit_gemm, winograd
 from nbconv_kernels.cpu.conv.choice import algorithm
 from nbconv_kernels.cpu.conv.packing import panel_width
 from nbconv_kernels.cpu.conv.target import Kept
@@ -29,7 +29,7 @@ from nbconv_kernels.cpu.memory import Array, empty, nhwc, scratch
 from nbconv_kernels.geometry import Conv2dGeometry
 from nbconv_kernels.precision import get_precision
 
-_PRODUCT, _DEPTHWISE, _WINOGRAD = 0, 1, 2
+_PRODUCT, _DEPTHWISE, _WINOGRAD, _PAIR, _NOTHING = 0, 1, 2, 3, 4
 _COLUMNS = 48  # of the table
 _OWN = 13  # the first column whose meaning depends on the algorithm
 
@@ -39,6 +39,16 @@ class Place(NamedTuple):
 
     array: int
     start: int
+
+
+class Layer(NamedTuple):
+    """A convolution and its activation."""
+
+    weight: Array  # (K, C / groups, R, S)
+    bias: Array | None  # (K,)
+    geometry: Conv2dGeometry
+    activation: str | None  # "relu" or "relu6"
+    kept: Kept  # see ``conv2d``
 
 
 @kernel
@@ -76,7 +86,21 @@ def _steps(table, bounds, taps, bases, zero_bias, memory):
                 n_threads,
                 (n_threads, x, weight, bias, source, grid, y, finish, own[11]),
             )
-        else:
+        elif row[0] == _PAIR:
+            parallel_for(
+                depthwise_pair.pair_task,
+                n_threads,
+                n_threads,
+                (
+                    *(n_threads, x, weight, bias, (own[0], own[1], own[2], own[3], own[4], own[5])),
+                    (own[17], bounds[i + 1, 0], bounds[i + 1, 1]),
+                    array_at(own[13], zero, own[14], like),
+                    array_at(own[15], zero, own[16], like),
+                    (own[6], own[7], own[8], own[9], own[10], own[11], own[12]),
+                    *(taps[:1], y, finish),
+                ),
+            )
+        elif row[0] == _WINOGRAD:
             image = x.reshape(own[0], own[1], own[2], own[3])
             out = y.reshape(own[4], own[5], own[6], own[7])
             pads = (own[8], own[9])
@@ -108,7 +132,7 @@ class Program:
         self._zero_bias = np.zeros(panel_width(self._dtype.itemsize), self._dtype)
         self._rows: list[list[int]] = []
         self._bounds: list[tuple[float, float]] = []
-        self._taps: list[Array] = [np.zeros((0, 2), np.int64)]
+        self._taps: list[Array] = [np.zeros((1, 2), np.int64)]  # one of a 1 x 1 convolution
         self._alive: list[Array] = []  # those behind the addresses
         self._memory = 0
         self._ready: tuple[Array, ...] = ()
@@ -117,27 +141,20 @@ class Program:
         self,
         x: Place,
         y: Place,
-        weight: Array,
-        bias: Array | None,
-        g: Conv2dGeometry,
-        activation: str | None,
+        layer: Layer,
         beside: tuple[int, int],
         add: bool,
-        kept: Kept,
     ) -> None:
         """Add a convolution that :func:`takes` allows.
 
         Args:
             x: the pixels, (N, H, W, C).
             y: receives the result, (N, P, Q, channels).
-            weight: (K, C / groups, R, S).
-            bias: (K,).
-            g: the geometry.
-            activation: None, "relu" or "relu6".
+            layer: the convolution.
             beside: the first channel of ``y`` to write, and how many channels it has.
             add: whether to add to what is there.
-            kept: see ``conv2d``.
         """
+        weight, bias, g, activation, kept = layer
         chosen = algorithm(g, self._dtype.itemsize, kept=True)
         channel, channels = beside
         kind, *bounds = finish_of("program", activation, add)
@@ -163,6 +180,35 @@ class Program:
                 own = (*product, *covers, *splits, sum(map(len, self._taps)), len(taps))
                 self._add(_PRODUCT, x, y, panels, start, sizes, threads, finish, own)
             self._taps.append(taps)
+
+    def pair(
+        self,
+        x: Place,
+        y: Place,
+        first: Layer,
+        second: Layer,
+        beside: tuple[int, int],
+        add: bool,
+    ) -> None:
+        """Add two convolutions that :func:`pairs` allows, of which only the second's output is written."""
+        g, last = first.geometry, second.geometry
+        channel, channels = beside
+        taps, start = depthwise.prepared(first.weight, first.bias, g, first.kept)
+        ((panels, last_start),) = direct.prepared(second.weight, second.bias, last, second.kept)
+        kind, *bounds = finish_of("program", second.activation, add)
+        first_kind, *first_bounds = finish_of("program", first.activation)
+        self._alive += [panels, last_start]
+        sizes = g.n * g.h * g.w * g.c, g.n * g.p * g.q * channels
+        own = (
+            *(g.h, g.w, g.c, g.stride_h, g.pad_top, g.pad_left),
+            *(g.n, g.p, g.q, channels, channel, last.k, len(self._zero_bias)),
+            *(_address(panels), panels.size, _address(last_start), last_start.size, int(first_kind)),
+        )
+        finish = int(kind), (float(bounds[0]), float(bounds[1]))
+        self._add(_PAIR, x, y, taps, start, sizes, num_threads(), finish, own)
+        # The bounds of the first stand in a row that computes nothing.
+        self._rows.append([_NOTHING] + [0] * (_COLUMNS - 1))
+        self._bounds.append((float(first_bounds[0]), float(first_bounds[1])))
 
     def run(self, arrays: list[Array], size: int) -> list[Array]:
         """Compute.
@@ -206,6 +252,11 @@ class Program:
 def _address(array: Array) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
+
+
+def pairs(first: Conv2dGeometry, second: Conv2dGeometry, dtype: np.dtype[Any]) -> bool:
+    """Whether a program may hold these two, one after the other, as one."""
+    return depthwise_pair.suits(first, second, num_threads())
 
 
 def takes(g: Conv2dGeometry, dtype: np.dtype[Any]) -> bool:
