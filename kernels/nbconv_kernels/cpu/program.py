@@ -106,10 +106,22 @@ def _steps(table, bounds, taps, bases, zero_bias, memory):
             pads = (own[8], own[9])
             parallel_for(
                 winograd.convolve_task,
-                n_threads,
+                own[12] * own[13],
                 n_threads,
                 (
-                    *(n_threads, image, weight, zero_bias, bias, pads, out, own[10], finish, width, own[11]),
+                    *(
+                        (own[12], own[13]),
+                        image,
+                        weight,
+                        zero_bias,
+                        bias,
+                        pads,
+                        out,
+                        own[10],
+                        finish,
+                        width,
+                        own[11],
+                    ),
                     memory,
                 ),
             )
@@ -162,10 +174,13 @@ class Program:
         finish = int(kind), (float(bounds[0]), float(bounds[1]))
         if chosen is winograd:
             points, start = winograd.prepared(weight, bias, g, kept)
-            block, size = winograd.workspace(g, num_threads())
+            tile_count = g.n * -(-g.p // 4) * -(-g.q // 4)
+            splits, block, size = winograd.division(
+                tile_count, g.c, g.k // len(self._zero_bias), num_threads()
+            )
             self._memory = max(self._memory, size)
             shapes = (g.n, g.h, g.w, g.c, g.n, g.p, g.q, channels)
-            own = (*shapes, g.pad_top, g.pad_left, channel, block)
+            own = (*shapes, g.pad_top, g.pad_left, channel, block, *splits)
             self._add(_WINOGRAD, x, y, points, start, sizes, num_threads(), finish, own)
         elif chosen is depthwise:
             taps, start = depthwise.prepared(weight, bias, g, kept)

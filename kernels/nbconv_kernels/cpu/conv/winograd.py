@@ -96,8 +96,8 @@ def _point_table(values, base, point_stride, block, channels, table):
 
 
 @kernel
-def convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory):
-    """A share of the tiles, with weights whose points are there."""
+def convolve_task(task, splits, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory):
+    """A share of the tiles and of the panels, with weights whose points are there."""
     n, _, _, c = x.shape
     _, p, q, _ = y.shape
     k = bias.size
@@ -116,15 +116,18 @@ def convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, channel, f
     zeros_at, spare_at = address(zeros, 0), address(spare, 0)
     inputs = np.empty(36, np.int64)
     outputs = np.empty(16, np.int64)
-    last_tile = total * (task + 1) // n_tasks
+    tile_task = task // splits[1]
+    panel_task = task - tile_task * splits[1]
+    last_tile = total * (tile_task + 1) // splits[0]
     n_panels = k // width
-    for first in range(total * task // n_tasks, last_tile, block):
+    last_panel = n_panels * (panel_task + 1) // splits[1]
+    for first in range(total * tile_task // splits[0], last_tile, block):
         count = min(block, last_tile - first)
         for tile in range(count):
             pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
             transform_input(inputs, c, memory, own + tile * c, v_stride)
-        for first_panel in range(0, n_panels, _PANELS):
-            panels = min(_PANELS, n_panels - first_panel)
+        for first_panel in range(n_panels * panel_task // splits[1], last_panel, _PANELS):
+            panels = min(_PANELS, last_panel - first_panel)
             for point in range(POINTS):
                 for panel in range(panels):
                     at = ((first_panel + panel) * POINTS + point) * c * width
@@ -132,7 +135,7 @@ def convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, channel, f
                     row = point * block
                     left = count
                     while left > 0:
-                        if left > SHORT_ROWS:
+                        if left > 2 * SHORT_ROWS or SHORT_ROWS < left <= ROWS:
                             multiply_rows_2(
                                 sources, row, 0, 1, c, points, at, zero_bias, 0, targets, row, column, width
                             )
@@ -142,7 +145,8 @@ def convolve_task(task, n_tasks, x, points, zero_bias, bias, pads, y, channel, f
                             multiply_short_rows_2(
                                 sources, row, 0, 1, c, points, at, zero_bias, 0, targets, row, column, width
                             )
-                            left = 0
+                            row += SHORT_ROWS
+                            left -= SHORT_ROWS
             start = first_panel * width
             for tile in range(count):
                 pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, y, spare_at, outputs)
@@ -173,15 +177,37 @@ def _points(packed, depth, width, points, n_tasks):
 
 @kernel
 def _convolve(
-    packed, depth, points, x, zero_bias, bias, pads, y, channel, finish, width, block, memory, n_tasks
+    packed, depth, points, x, zero_bias, bias, pads, y, channel, finish, width, block, memory, splits
 ):
+    n_tasks = splits[0] * splits[1]
     parallel_for(_points_task, n_tasks, n_tasks, (n_tasks, packed, depth, width, points))
     parallel_for(
         convolve_task,
         n_tasks,
         n_tasks,
-        (n_tasks, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory),
+        (splits, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory),
     )
+
+
+@lru_cache(maxsize=4096)
+def division(tile_count: int, channels: int, panels: int, threads: int) -> tuple[tuple[int, int], int, int]:
+    """How ``convolve_task`` is dealt: (tasks by tiles and by panels), tiles in a block, elements of memory.
+
+    By panels, each task transforms all tiles it needs, but reads only its share of the weights' points, which
+    takes about as long as multiplying 13 tiles by them. Few tiles are therefore dealt by panels.
+    """
+    width = panel_width(4)
+    block = _block(channels, width)
+    size = POINTS * (block * (channels + _PANELS * width) + 2 * SKEW)
+    ways = [(threads // splits, splits) for splits in range(1, threads + 1) if threads % splits == 0]
+
+    def cycles(way: tuple[int, int]) -> float:
+        own = -(-tile_count // way[0])
+        whole, short = tiles(own)
+        rows = max(13, whole * ROWS + short * SHORT_ROWS)
+        return channels * (POINTS * rows * -(-panels // way[1]) + 5 * own)
+
+    return min(ways, key=cycles), block, threads * size
 
 
 def _run(
@@ -196,13 +222,12 @@ def _run(
 ) -> None:
     """Convolve with ``packed`` weights, whose points go to ``points``; none if they are there already."""
     c = x.shape[3]
-    width, threads = panel_width(x.itemsize), num_threads()
-    block = _block(c, width)
-    size = POINTS * (block * (c + _PANELS * width) + 2 * SKEW)
-    memory = scratch("winograd block", threads * size, x.dtype)
+    width = panel_width(x.itemsize)
+    splits, block, size = division(math.prod(grid(y)), c, bias.size // width, num_threads())
+    memory = scratch("winograd block", size, x.dtype)
     zero_bias = np.zeros(width, x.dtype)
     _convolve(
-        *(packed, c, points, x, zero_bias, bias, pads, y, channel, finish, width, block, memory, threads)
+        *(packed, c, points, x, zero_bias, bias, pads, y, channel, finish, width, block, memory, splits)
     )
 
 
@@ -264,13 +289,6 @@ def prepared(weight: Array, bias: Array | None, g: Conv2dGeometry, kept: Kept) -
         kept["winograd points"] = points, padded_bias(bias, 0, g.k, weight.dtype)
     ready: tuple[Array, Array] = kept["winograd points"]
     return ready
-
-
-def workspace(g: Conv2dGeometry, threads: int) -> tuple[int, int]:
-    """(tiles in a block, elements of memory that ``convolve_task`` needs)."""
-    width = panel_width(4)
-    block = _block(g.c, width)
-    return block, threads * POINTS * (block * (g.c + _PANELS * width) + 2 * SKEW)
 
 
 def _packing(g: Conv2dGeometry, itemsize: int) -> winograd_deep.Packing:
