@@ -5,14 +5,12 @@ in ``test_cuda_training.py``.
 """
 
 import copy
-import ctypes
 import zlib
 
 import numpy as np
 import pytest
-from device_double import TAKE_HOST_ARRAYS
+from gpu_arrays import image_of, ops_of
 from parity_cases import CASES, IN_PLACE, IN_PLACE_ANY_LAYOUT, Rng
-from parity_table import Call
 from test_device_arrays import LAYERS, X, Y, numbers, plain
 from test_parity import LAYOUTS, OF_RANGES, arrays_of, assert_close, converted, lay_out, run, to_dtype
 
@@ -22,43 +20,6 @@ from nbconv_kernels import reference
 
 gpu = pytest.mark.gpu
 TOLERANCE = {"rtol": 2e-3, "atol": 2e-4}
-
-
-def image_of(array):
-    """(bytes, where in them the first element is): the memory of an array and of what it is a view of."""
-    owner = array
-    while isinstance(owner.base, np.ndarray):
-        owner = owner.base
-    first, last = np.lib.array_utils.byte_bounds(owner)
-    size = last - first
-    raw = np.frombuffer((ctypes.c_uint8 * size).from_address(first), np.uint8) if size else np.empty(0, "u1")
-    return raw.copy(), array.__array_interface__["data"][0] - first
-
-
-def on_gpu(array):
-    """A copy with the same strides, so that kernels meet the same layout."""
-    import cupy
-
-    raw, offset = image_of(array)
-    memory = cupy.asarray(raw) if raw.size else cupy.empty(16, cupy.uint8)
-    return cupy.ndarray(array.shape, array.dtype, memory.data + offset, array.strides)
-
-
-def fetched(value):
-    """``value``, all arrays in it on the host."""
-    if isinstance(value, Call):
-        return Call(fetched(value.args), {key: fetched(item) for key, item in value.kwargs.items()})
-    if isinstance(value, list | tuple):
-        return type(value)(map(fetched, value))
-    return backends.to_numpy(value) if backends.is_array(value) else value
-
-
-class Fetching:
-    """The ops of the GPU; results come to the host."""
-
-    def __getattr__(self, op):
-        function = getattr(backends.get("cuda"), op)
-        return lambda *args, **kwargs: fetched(function(*args, **kwargs))
 
 
 @pytest.mark.parametrize(
@@ -90,18 +51,14 @@ def check(op, name):
     expected = run(reference, op, converted(call, to_dtype(np.float64)))
     layouts = LAYOUTS if op not in IN_PLACE or op in IN_PLACE_ANY_LAYOUT else LAYOUTS[:1]
     for layout in layouts + (("channels of more",) if op in OF_RANGES else ()):
-
-        def place(array, layout=layout):
-            return array if op in TAKE_HOST_ARRAYS and array.ndim != 4 else on_gpu(lay_out(array, layout))
-
-        given = converted(call, place)
+        given = converted(call, lambda array, layout=layout: lay_out(array, layout))
         try:
-            assert_close(fetched(run(Fetching(), op, given)), expected, np.float32, case.terms)
+            assert_close(run(ops_of("cuda"), op, given), expected, np.float32, case.terms)
         except Exception as error:
             error.add_note(f"({op}: {name}, {layout})")
             raise
         if op not in IN_PLACE:
-            for before, after in zip(arrays_of(call), arrays_of(fetched(given)), strict=True):
+            for before, after in zip(arrays_of(call), arrays_of(given), strict=True):
                 np.testing.assert_array_equal(before, after, err_msg=f"{op}, {name} has changed its argument")
 
 

@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
+from gpu_arrays import ops_of
 from parity_cases import CASES, IN_PLACE, IN_PLACE_ANY_LAYOUT, Call, Rng
 
 from nbconv import backends
@@ -123,7 +124,7 @@ def test_the_table_covers_every_op():
 @pytest.mark.parametrize(("backend", "dtype"), IN_THEIR_DTYPES)
 @pytest.mark.parametrize(("op", "name"), [(op, name) for op, cases in CASES.items() for name in cases])
 def test_agrees_with_the_reference(backend, dtype, op, name):
-    ops = backends.get(backend)
+    ops = ops_of(backend)
     case = CASES[op][name]
     call = converted(case.make(Rng(zlib.crc32(f"{op} {name}".encode()))), to_dtype(dtype))
     expected = run(reference, op, converted(call, to_dtype(np.float64)))

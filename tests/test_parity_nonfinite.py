@@ -7,10 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
+from gpu_arrays import ops_of
 from parity_cases import CASES, Rng
 from test_parity import BACKENDS, IN_THEIR_DTYPES, arrays_of, assert_close, converted, run, to_dtype
 
-from nbconv import backends
 from nbconv_kernels import precision, reference
 
 SPECIAL = (np.nan, np.inf, -np.inf)
@@ -48,7 +48,7 @@ def test_agrees_with_the_reference(backend, dtype, op):
         call = case.make(Rng(zlib.crc32(name.encode())))
         spoilt = spoil(converted(call, to_dtype(dtype)), SPOILT.get(op, 0), seed=len(name))
         expected = run(reference, op, converted(converted(spoilt, np.copy), to_dtype(np.float64)))
-        ops = backends.get(backend)
+        ops = ops_of(backend)
         actual = converted(run(ops, op, converted(spoilt, ops.asarray)), ops.to_numpy)
         try:
             assert_close(actual, expected, dtype, case.terms)
@@ -59,7 +59,7 @@ def test_agrees_with_the_reference(backend, dtype, op):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_large_mean_keeps_its_variance(backend):
     """float32 has seven digits, of which a mean of 1000 takes three."""
-    ops = backends.get(backend)
+    ops = ops_of(backend)
     rng = np.random.default_rng(0)
     x = (1000 + rng.normal(size=(64, 7, 20, 20))).astype(np.float32)
     x[:, 3] += np.arange(64, dtype=np.float32)[:, None, None]
@@ -79,7 +79,7 @@ def test_a_relu_behind_statistics_that_are_no_numbers_passes_the_gradient(backen
     mean, var = reference.batch_norm2d_statistics(x[:, :4])
     exact = [array.astype(np.float64) for array in (dy, x, mean, var, weight)]
     expected = reference.batch_norm2d_backward(*exact, bias=bias.astype(np.float64), activation="relu")
-    ops = backends.get(backend)
+    ops = ops_of(backend)
     actual = ops.batch_norm2d_backward(
         *map(ops.asarray, (dy, x, mean, var, weight)), bias=ops.asarray(bias), activation="relu"
     )
