@@ -403,8 +403,8 @@ def test_a_recorded_step_gives_the_bits_of_one_that_is_not():
     assert not device_double.graphs
     there = run(plain("device"), *callbacks(), validation_data=(X, Y))
     # An epoch has five batches of four examples, of which two come before the first recording. The averages
-    # that the model holds in validation are other arrays, so each epoch records anew.
-    assert [graph.launches for graph in device_double.graphs] == [3, 5, 5]
+    # that the model holds in validation are other arrays, so each epoch records anew, at its second batch.
+    assert [graph.launches for graph in device_double.graphs] == [3, 4, 4]
     device_double.graphs.clear()
     without = run(plain("device"), *callbacks(), validation_data=(X, Y), record=False)
     assert not device_double.graphs
@@ -464,6 +464,32 @@ def test_what_is_changed_between_steps_is_seen(change):
     assert len(device_double.graphs) == 2
     assert here[0] == there[0]
     assert_same(here[1], there[1])
+
+
+def test_a_loss_or_a_precision_that_is_changed_is_seen():
+    losses, results = [], []
+    for backend in ("cpu", "device"):
+        loss = nb.CrossEntropyLoss(np.ones(5), backend=backend)
+        losses.append(loss)
+
+        def change(model, loss=loss):
+            loss.weight[1] = 5
+            loss.label_smoothing = 0.2
+
+        model = plain(backend)
+        trainer = nb.Trainer(model, loss, nb.SGD(model.parameters(), lr=0.01), [Changing(8, change)])
+        results.append((numbers(trainer.fit(X, Y, 3, 4, verbose=False)), model.state_dict()))
+    assert len(device_double.graphs) == 2
+    assert results[0][0] == results[1][0]
+    assert_same(results[0][1], results[1][1])
+
+    before, precisions = nb.get_precision(), []
+    device_double.graphs.clear()
+    try:
+        run(plain("device"), Changing(8, lambda model: precisions.append(nb.set_precision("highest"))))
+    finally:
+        nb.set_precision(before)
+    assert len(device_double.graphs) == 2
 
 
 class Doubled(nb.ReLU):

@@ -16,9 +16,12 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nbconv import backends, layers
 from nbconv.layers import BatchNorm2d, Layer
 from nbconv.typing import Array
+from nbconv_kernels.precision import get_precision
 
 if TYPE_CHECKING:
     from nbconv.losses import Loss
@@ -71,7 +74,7 @@ class RecordedPasses:
     def __init__(self, model: Sequential, loss: Loss, passes: Passes) -> None:
         from nbconv.sequential import Sequential
 
-        self._passes = passes
+        self._passes, self._loss = passes, loss
         self._capture = getattr(backends.get(model.backend), "capture", None)
         if not (_is_own(loss) and _is_own(getattr(loss, "loss", loss))):
             self._capture = None
@@ -111,15 +114,18 @@ class RecordedPasses:
             return False
         if self._graph is not None and shape != self._shape:
             return False
-        if self._graph is not None and self._made_for == self._circumstances():
-            return True
+        if self._graph is not None:
+            if self._made_for == self._circumstances():
+                return True
+            # A step as usual comes first: what is new may have to be compiled or brought to the GPU.
+            self._wasted += self._replays < _WORTH_IT
+            self._graph, self._statistics, self._seen[shape] = None, [], _SEEN_BEFORE - 1
         self._seen[shape] = self._seen.get(shape, 0) + 1
         return self._seen[shape] > _SEEN_BEFORE and self._record(shape, inputs, targets)
 
     def _record(self, shape: Any, inputs: Array, targets: Array) -> bool:
         """Record the passes, if that can be done."""
-        self._wasted += self._graph is not None and self._replays < _WORTH_IT
-        self._graph, self._shape, self._replays = None, shape, 0
+        self._shape, self._replays = shape, 0
         if self._wasted > _PATIENCE or not all(map(_is_safe, self._layers)):
             self._capture = None
             return False
@@ -137,12 +143,15 @@ class RecordedPasses:
             self._graph = self._capture(work, inputs, targets)
             self._gradients = [parameter.grad for parameter in self._parameters]
             self._made_for = self._circumstances()
-        except Exception as error:  # what cannot be recorded can still be made as usual
-            warnings.warn(f"training steps are not recorded: {error}", RuntimeWarning, stacklevel=2)
+        except BaseException as error:
             self._capture = None
             for kept in self._statistics:
                 kept.restore()
             self._statistics = []
+            if not isinstance(error, Exception):
+                raise
+            # What cannot be recorded can still be made as usual.
+            warnings.warn(f"training steps are not recorded: {error}", RuntimeWarning, stacklevel=2)
         finally:
             for parameter in self._parameters:
                 parameter.grad = None
@@ -157,6 +166,8 @@ class RecordedPasses:
         """What must be as it was when a graph was recorded."""
         return (
             [(_address(parameter.peek()), parameter.requires_grad) for parameter in self._parameters],
+            get_precision(),
+            _settings(self._loss),
             [layer.revision for layer in self._others],
             [list(layers) for layers in self._lists],
             [
@@ -182,6 +193,19 @@ class _Statistics:
     def restore(self) -> None:
         """Let the layer have them."""
         self._norm.running_mean, self._norm.running_var = self._mean, self._var
+
+
+def _settings(loss: Any) -> list[Any]:
+    """What a loss computes with, class weights by their values."""
+    found = []
+    for name, value in vars(loss).items():
+        if isinstance(value, np.ndarray):
+            value = value.tobytes()
+        elif name == "loss":
+            value = _settings(value)
+        if not name.startswith("_"):
+            found.append((name, value))
+    return found
 
 
 def _address(array: Any) -> int:
