@@ -24,8 +24,11 @@ ARCHITECTURES = [(7, 5), (8, 0), (9, 0)]
 TAKEN_APART = ARCHITECTURES[1:]  # which takes half a second each
 FFMA_SHARE = 0.8
 
+WITHOUT_KERNELS = {"device", "driver", "graph"}  # and not to be imported without CuPy
+
 for module in pkgutil.walk_packages(nbconv_kernels.cuda.__path__, f"{nbconv_kernels.cuda.__name__}."):
-    importlib.import_module(module.name)
+    if module.name.rpartition(".")[2] not in WITHOUT_KERNELS:
+        importlib.import_module(module.name)
 ALL = list(KERNELS)
 
 pool = ThreadPoolExecutor(2)
