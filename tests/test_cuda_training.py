@@ -1,37 +1,16 @@
 """Models trained by compiled CUDA kernels, in the emulator and where there is one on a GPU, as on the CPU."""
 
-import importlib
-
 import numpy as np
 import pytest
 
 import nbconv as nb
 from nbconv import backends
-from nbconv_kernels import reference
 
 pytest.importorskip("numba_cuda", reason="the CUDA kernels are compiled by numba-cuda")
-cuda = importlib.import_module("nbconv_kernels.cuda")
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((10, 2, 8, 8), dtype=np.float32)
 Y = RNG.integers(0, 3, 10)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _kernels():
-    """All ops, as they come together in the namespace of the backend."""
-    if backends._CUDA_IS_WHOLE:
-        yield
-        return
-    specified = {getattr(reference, op).__module__ for op in reference.__all__ if op != "name"}
-    with pytest.MonkeyPatch.context() as patch:
-        for room in sorted(specified):
-            module = importlib.import_module(room.replace("reference", "cuda"))
-            for op in module.__all__:
-                patch.setattr(cuda, op, getattr(module, op), raising=False)
-        patch.setattr(backends, "_cuda_state", lambda emulated: emulated or "no GPU")
-        yield
-    backends.get.cache_clear()
 
 
 @pytest.fixture(params=["cuda-emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
