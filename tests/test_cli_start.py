@@ -46,8 +46,9 @@ def test_the_rate_test_tells_what_the_library_finds(capsys, tmp_path, monkeypatc
     result, out = train(capsys, "--find-lr", *options, *files)
     train_x, train_y = datasets.DATA_SETS["digits"](32, None).train
     model = nb.models.lenet5(seed=3, backend="reference")
+    optimizer = nb.Adam(model.parameters(), weight_decay=5e-4)
     model.insert(0, nb.preprocess.Standardize.fit(train_x))
-    trainer = nb.Trainer(model, nb.CrossEntropyLoss(), nb.Adam(model.parameters(), weight_decay=5e-4))
+    trainer = nb.Trainer(model, nb.CrossEntropyLoss(label_smoothing=0.1), optimizer)
     light = augment.RECIPES["affine"]()
     expected = nb.find_learning_rate(trainer, train_x, train_y, 16, augment=light, steps=30, seed=3)
     assert (result["rates"], result["losses"]) == (expected.rates, expected.losses)

@@ -26,7 +26,8 @@ def test_lenet5_on_the_digits_has_a_recipe_of_its_own():
         expanded = options(*arguments)
         assert last(expanded, "--augment") == "affine"
         assert last(expanded, "--preprocess") == "standardize"
-        assert float(last(expanded, "--lr")) == 0.02
+        assert last(expanded, "--optimizer") == "adamw"
+        assert float(last(expanded, "--lr")) == 0.003
 
 
 @pytest.mark.parametrize(
@@ -46,8 +47,9 @@ def test_what_is_given_has_the_last_word():
     assert last(expanded, "--lr") is None
     assert last(expanded, "--optimizer") is None
     assert last(expanded, "--augment") == "affine"
-    expanded = options("--optimizer", "sgd")
-    assert float(last(expanded, "--lr")) == 0.02
+    expanded = options("--optimizer", "adamw")
+    assert float(last(expanded, "--lr")) == 0.003
+    assert float(last(expanded, "--weight-decay")) == 0.2
 
 
 def test_a_wrong_command_line_is_still_told(capsys):
@@ -72,7 +74,7 @@ def accuracy(capsys, *arguments):
 
 
 def test_three_epochs_learn_most_of_it(capsys):
-    assert accuracy(capsys, "--epochs", "3", "--lr", "0.02") > 0.9
+    assert accuracy(capsys, "--epochs", "3") > 0.9
 
 
 @pytest.mark.long

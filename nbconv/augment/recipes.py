@@ -11,7 +11,7 @@ from nbconv.augment.transform import Transform
 
 def light_affine() -> Transform:
     """For written characters: they are turned, moved, resized and slanted a little, but never mirrored."""
-    return RandomAffine(15, translate=(0.1, 0.1), scale=(0.85, 1.15), shear=15)
+    return RandomAffine(15, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=(-20, 20, -10, 10))
 
 
 def crop_and_flip() -> Transform:
