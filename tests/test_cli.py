@@ -131,7 +131,7 @@ def test_info_says_what_is_here(capsys):
 
 
 def test_ctrl_c_saves_what_there_is(capsys, tmp_path, monkeypatch):
-    step, steps = nb.SGD.step, []
+    step, steps = nb.AdamW.step, []
 
     def interrupted(self):
         steps.append(1)
@@ -139,7 +139,7 @@ def test_ctrl_c_saves_what_there_is(capsys, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         step(self)
 
-    monkeypatch.setattr(nb.SGD, "step", interrupted)
+    monkeypatch.setattr(nb.AdamW, "step", interrupted)
     status, out, _ = run(capsys, *TRAIN, "--epochs", 9, "--json", "--output", tmp_path / "m.safetensors")
     assert status == 130
     assert "stopped after 1 of 9 epochs" in out
