@@ -1,6 +1,7 @@
 """The CPU backend's pool of memory: what is in use is never given out, what is not is."""
 
 import threading
+import weakref
 
 import numpy as np
 
@@ -44,6 +45,21 @@ def test_idle_memory_goes_back_when_sizes_change():
         memory.empty((megabytes << 20,), np.uint8)
     held = sum(size * len(buffers) for size, buffers in memory._pool.items())
     assert held < 300 << 20
+
+
+def test_what_a_step_needs_is_kept_for_the_next():
+    def step():  # forward and backward: the arrays pile up, and go as their gradients come
+        first = memory.empty((80 << 20,), np.uint8)
+        later = [memory.empty((16 << 20,), np.uint8) for _ in range(10)]
+        while later:
+            later.pop()
+        gradient = memory.empty((24 << 20,), np.uint8)
+        return first.size + gradient.size
+
+    step()
+    kept = [weakref.ref(buffer) for buffers in memory._pool.values() for buffer in buffers]
+    step()
+    assert all(buffer() is not None for buffer in kept)
 
 
 def test_threads_never_share():

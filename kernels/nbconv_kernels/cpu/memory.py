@@ -53,8 +53,9 @@ def aligned_empty(size: int, dtype: Any) -> Array:
 
 
 _POOLED = 1 << 16  # bytes from which on memory is kept; malloc keeps smaller pieces itself
-_IDLE = 1 << 26  # bytes that may lie idle in any case
+_KEPT = 1 << 26  # bytes that may be kept in any case
 _pool: dict[int, list[Array]] = {}
+_most_live = 0  # bytes that were in use at once since idle buffers were last given back
 _pool_lock = threading.Lock()
 
 
@@ -83,7 +84,7 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
         buffers = _pool.setdefault(size, [])
         free = [index for index in range(len(buffers)) if _references(buffers, index) == _NO_VIEWS]
         if not free:
-            _drop_idle()
+            _drop_idle(size)
             buffers = _pool.setdefault(size, [])
             # Views refer to the owner of the memory, so that is what is kept, and aligned anew each time.
             buffers.append(np.empty(size + 64, np.uint8))
@@ -93,18 +94,25 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
         return buffer[skip : skip + bytes_needed].view(dtype).reshape(shape)
 
 
-def _drop_idle() -> None:
-    """Give idle buffers back if they hold much, as they do when a program has gone on to other sizes."""
-    idle = live = 0
+def _drop_idle(wanted: int) -> None:
+    """Give idle buffers back before one of ``wanted`` bytes is made, if more is held than ever was in use.
+
+    A training step's arrays come and go, so what it held at its most is what the next step will need. A
+    program that has gone on to other sizes needs more than that beside what lies idle.
+    """
+    global _most_live
+    live, held = wanted, wanted
     kept: dict[int, list[Array]] = {}
     for size, buffers in _pool.items():
         in_use = [index for index in range(len(buffers)) if _references(buffers, index) > _NO_VIEWS]
         live += size * len(in_use)
-        idle += size * (len(buffers) - len(in_use))
+        held += size * len(buffers)
         kept[size] = [buffers[index] for index in in_use]
-    if idle > max(_IDLE, live // 4):
+    _most_live = max(_most_live, live)
+    if held > max(_KEPT, _most_live + _most_live // 4):
         _pool.clear()
         _pool.update(kept)
+        _most_live = live
 
 
 _local = threading.local()
