@@ -48,17 +48,13 @@ def test_idle_memory_goes_back_when_sizes_change():
 
 
 def test_what_a_step_needs_is_kept_for_the_next():
-    def step():  # forward and backward: the arrays pile up, and go as their gradients come
-        first = memory.empty((80 << 20,), np.uint8)
-        later = [memory.empty((16 << 20,), np.uint8) for _ in range(10)]
-        while later:
-            later.pop()
-        gradient = memory.empty((24 << 20,), np.uint8)
-        return first.size + gradient.size
-
-    step()
-    kept = [weakref.ref(buffer) for buffers in memory._pool.values() for buffer in buffers]
-    step()
+    """Forward and backward: the arrays pile up and go again, and a gradient has a size of its own."""
+    first = memory.empty((80 << 20,), np.uint8)
+    later = [memory.empty((16 << 20,), np.uint8) for _ in range(10)]
+    kept = [weakref.ref(array.base) for array in later]
+    del later
+    gradient = memory.empty((24 << 20,), np.uint8)
+    assert first.nbytes + gradient.nbytes == 104 << 20  # both are in use
     assert all(buffer() is not None for buffer in kept)
 
 
