@@ -97,7 +97,9 @@ def _weights_task(task, n_tasks, dy, x, shape, window, pads, sums):
     pixels = dy.reshape(-1)
     for image in range(n * task // n_tasks, n * (task + 1) // n_tasks):
         for row in range(bottom):
-            padded[top + row, left : left + right] = x[image, row, :right]
+            target, source = padded[top + row, left:], x[image, row]
+            for column in range(right):
+                target[column] = source[column]
         for row in range(p):
             for first in range(0, q, step):
                 at = ((image * p + row) * q + first) * k
