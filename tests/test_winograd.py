@@ -10,7 +10,7 @@ from nbconv_kernels.cpu.conv import depthwise, direct, winograd
 from nbconv_kernels.geometry import conv2d_geometry
 
 # N, C, H, W, K, padding: few tiles for their channels and many, whole tiles and parts of tiles, one and
-# several panels, no and wide borders
+# several panels, no and wide borders; the last two: channels in parts, tiles in chunks and rows in blocks
 SHAPES = [
     (2, 32, 8, 8, 32, 1),
     (1, 64, 9, 7, 32, 1),
@@ -20,6 +20,8 @@ SHAPES = [
     (0, 32, 8, 8, 32, 1),
     (2, 32, 23, 25, 64, 1),
     (1, 192, 7, 9, 160, 1),
+    (2, 448, 7, 6, 96, 1),
+    (9, 192, 15, 16, 192, 1),
 ]
 LIMIT = {np.float32: 1e-5, np.float64: 1e-13}
 

@@ -19,11 +19,12 @@ Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 201
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import numpy as np
 
-from nbconv_kernels.cpu.conv import winograd_deep
+from nbconv_kernels.cpu.conv import winograd_deep, winograd_deep_weight
 from nbconv_kernels.cpu.conv.direct import padded_bias
 from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
@@ -80,7 +81,11 @@ def pays(g: Conv2dGeometry, weight_gradient: bool = False, kept: bool = False) -
     tile_count = g.n * -(-g.p // 4) * -(-g.q // 4)
     multiply_adds = 2 * SIMD.lanes(4)
     direct_cycles = g.c * g.k * 9 * (g.n * g.p * g.q / multiply_adds + (0.2 if kept else 0.5))
-    deep = winograd_deep.suits(tile_count, max(g.c, g.k) if weight_gradient else g.c, weight_gradient)
+    deep = (
+        winograd_deep_weight.suits(tile_count, g.c, g.k)
+        if weight_gradient
+        else winograd_deep.suits(tile_count, g.c)
+    )
     a_point = 0.8 if kept else 1.2 if deep else 3 if weight_gradient else 2
     own_cycles = g.c * g.k * POINTS * (1.1 * tile_count / multiply_adds + a_point)
     own_cycles += 10 * tile_count * (g.c + g.k)
@@ -125,7 +130,7 @@ def convolve_task(task, splits, x, points, zero_bias, bias, pads, y, channel, fi
         count = min(block, last_tile - first)
         for tile in range(count):
             pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
-            transform_input(inputs, c, memory, own + tile * c, v_stride)
+            transform_input(inputs, 0, c, memory, own + tile * c, v_stride)
         for first_panel in range(n_panels * panel_task // splits[1], last_panel, _PANELS):
             panels = min(_PANELS, last_panel - first_panel)
             for point in range(POINTS):
@@ -233,7 +238,7 @@ def _run(
 
 def _convolve_anew(
     weight: Array,
-    packing: winograd_deep.Packing,
+    packing: Callable[[int], winograd_deep.Packing],
     x: Array,
     bias: Array,
     pads: tuple[int, int],
@@ -244,9 +249,10 @@ def _convolve_anew(
     """Convolve with weights that are to be packed and transformed for this one time."""
     c, k = x.shape[3], bias.size
     if winograd_deep.suits(math.prod(grid(y)), c):
-        winograd_deep.convolve(weight, packing, x, bias, pads, y, channel, finish)
+        some = packing(panel_width(x.itemsize))
+        winograd_deep.convolve(weight, some, x, bias, pads, y, channel, finish)
         return
-    strides, runs, places, run_place = packing
+    strides, _, runs, places, run_place = packing(c)
     packed = pack("weights", weight, 0, strides, k, runs, places, run_place)
     points = scratch("winograd points", POINTS * c * k, x.dtype)
     _run(packed, points, x, bias, pads, y, channel, finish)
@@ -272,7 +278,7 @@ def forward(
     pads = g.pad_top, g.pad_left
     if kept is None:
         weight, start = np.ascontiguousarray(weight).reshape(-1), padded_bias(bias, 0, g.k, x.dtype)
-        _convolve_anew(weight, _packing(g, x.itemsize), x, start, pads, y, channel, finish)
+        _convolve_anew(weight, partial(_packing, g, x.itemsize), x, start, pads, y, channel, finish)
     else:
         points, start = prepared(weight, bias, g, kept)
         _run(np.empty(0, x.dtype), points, x, start, pads, y, channel, finish)
@@ -283,7 +289,7 @@ def prepared(weight: Array, bias: Array | None, g: Conv2dGeometry, kept: Kept) -
     """The points of the weights, and the bias, from ``kept`` if they are there."""
     if "winograd points" not in kept:
         flat, width = np.ascontiguousarray(weight).reshape(-1), panel_width(weight.itemsize)
-        strides, *rest = _packing(g, weight.itemsize)
+        strides, _, *rest = _packing(g, weight.itemsize, g.c)
         points = aligned_empty(POINTS * g.c * g.k, weight.dtype)
         _points(pack("weights", flat, 0, strides, g.k, *rest), g.c, width, points, num_threads())
         kept["winograd points"] = points, padded_bias(bias, 0, g.k, weight.dtype)
@@ -291,15 +297,21 @@ def prepared(weight: Array, bias: Array | None, g: Conv2dGeometry, kept: Kept) -
     return ready
 
 
-def _packing(g: Conv2dGeometry, itemsize: int) -> winograd_deep.Packing:
-    return (g.c * 9, 0), 1, places_by_tap(9, g.c, panel_width(itemsize)), 0
+def _packing(g: Conv2dGeometry, itemsize: int, channels: int) -> winograd_deep.Packing:
+    """How ``channels`` input channels of the weights are packed at once."""
+    return (g.c * 9, 0), 9, 1, places_by_tap(9, channels, panel_width(itemsize)), 0
+
+
+def _turned_packing(g: Conv2dGeometry, itemsize: int, channels: int) -> winograd_deep.Packing:
+    """How ``channels`` output channels of the turned weights are packed at once."""
+    width = panel_width(itemsize)
+    return (9, g.c * 9), g.c * 9, channels, places_in_order(_TURNED, channels, width), width
 
 
 def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, K), (K, C, 3, 3) -> (N, C, H, W) in channels-last memory."""
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
-    width = panel_width(dy.itemsize)
-    packing = (9, g.c * 9), g.k, places_in_order(_TURNED, g.k, width), width
+    packing = partial(_turned_packing, g, dy.itemsize)
     start = padded_bias(None, 0, g.c, dy.dtype)
     pads = 2 - g.pad_top, 2 - g.pad_left
     _convolve_anew(np.ascontiguousarray(weight).reshape(-1), packing, dy, start, pads, dx)
@@ -334,9 +346,9 @@ def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums)
         add = first > first_tile
         for tile in range(count):
             pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
-            transform_input(inputs, c, memory, own + tile * c, v_stride)
+            transform_input(inputs, 0, c, memory, own + tile * c, v_stride)
             pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, dy, zeros_at, gradients)
-            transform_output_gradient(gradients, k, memory, own_d + tile * k, d_stride)
+            transform_output_gradient(gradients, 0, k, memory, own_d + tile * k, d_stride)
         for point in range(POINTS):
             at = point * block
             for panel in range(panels):
@@ -411,8 +423,8 @@ def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, K), (N, H, W, C) -> (K, C, 3, 3)."""
     gradient = np.empty(g.weight_shape, x.dtype)
     pads = g.pad_top, g.pad_left
-    if winograd_deep.suits(math.prod(grid(dy)), max(g.c, g.k), weight_gradient=True):
-        winograd_deep.reduce(dy, x, pads, gradient.reshape(-1))
+    if winograd_deep_weight.suits(math.prod(grid(dy)), g.c, g.k):
+        winograd_deep_weight.reduce(dy, x, pads, gradient.reshape(-1))
         return gradient
     # The split decides the bits, so it goes by the threads set and not by those free at the moment.
     tasks = get_num_threads()

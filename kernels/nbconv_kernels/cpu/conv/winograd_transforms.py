@@ -132,20 +132,26 @@ def _through_table(transform: Callable[[_Algebra, Vectors], Vectors], size: int,
 
     @intrinsic
     def transform_pixels(
-        typing_context: Any, pixels: Any, channels: Any, out: Any, out_at: Any, point_stride: Any
+        typing_context: Any,
+        pixels: Any,
+        first: Any,
+        channels: Any,
+        out: Any,
+        out_at: Any,
+        point_stride: Any,
     ) -> Any:
         i = types.intp
 
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            pixels, channels, out, out_at, point_stride = values
-            emit = Emitter(builder, signature.args[2].dtype)
+            pixels, first, channels, out, out_at, point_stride = values
+            emit = Emitter(builder, signature.args[3].dtype)
             table = context.make_array(signature.args[0])(context, builder, pixels).data
-            base = emit.pointer(address_of(context, builder, signature.args[2], out, out_at))
+            base = emit.pointer(address_of(context, builder, signature.args[3], out, out_at))
 
             def body(channel: Any) -> None:
                 def load(row: int, column: int) -> Any:
                     where = builder.load(builder.gep(table, [emit.int64(row * size + column)]))
-                    return emit.load(builder.gep(emit.pointer(where), [channel]), 0)
+                    return emit.load(builder.gep(emit.pointer(where), [builder.add(first, channel)]), 0)
 
                 square = _square(emit, transform, load, size)
                 for row, vectors in enumerate(square):
@@ -156,14 +162,17 @@ def _through_table(transform: Callable[[_Algebra, Vectors], Vectors], size: int,
             _over_channels(emit, channels, body)
             return context.get_dummy_value()
 
-        return types.void(pixels, i, out, i, i), codegen
+        return types.void(pixels, i, i, out, i, i), codegen
 
     transform_pixels.__doc__ = doc
     return transform_pixels
 
 
 transform_input = _through_table(
-    _input, 6, "36 input pixels -> V: point p of channel c to ``out[out_at + p * point_stride + c]``."
+    _input,
+    6,
+    """36 input pixels -> V, of ``channels`` from ``first`` on: point p of the i-th to
+    ``out[out_at + p * point_stride + i]``.""",
 )
 transform_output_gradient = _through_table(
     _output_gradient, 4, "16 output-gradient pixels -> dM: as ``transform_input``."
