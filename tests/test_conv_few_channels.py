@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from nbconv_kernels import reference
-from nbconv_kernels.cpu.conv import narrow
+from nbconv_kernels.cpu.conv import gray_forward, narrow
+from nbconv_kernels.cpu.conv.target import Target
+from nbconv_kernels.cpu.epilogue import finish_of
 from nbconv_kernels.geometry import conv2d_geometry
 
 LIMIT = {np.float32: 2e-6, np.float64: 2e-14}  # of the relative error
@@ -21,6 +23,18 @@ NARROW = {
     "uneven padding": ((2, 2, 5, 6), (3, 2, 3, 2), {"padding": ((2, 0), (0, 3)), "stride": (2, 1)}),
     "dilated rows": ((2, 2, 11, 6), (3, 2, 3, 2), {"dilation": (3, 1), "stride": (2, 1), "padding": (3, 0)}),
 }
+# x, weight, padding
+GRAY = {
+    "as in LeNet-5": ((3, 1, 32, 32), (6, 1, 5, 5), 0),
+    "padded": ((2, 1, 9, 30), (8, 1, 5, 3), (2, 1)),
+    "padded unevenly": ((2, 1, 9, 8), (3, 1, 4, 3), ((3, 0), (0, 2))),
+    "padded beyond the kernel": ((2, 1, 3, 2), (4, 1, 2, 2), 4),
+    "one filter, one tap": ((2, 1, 5, 17), (1, 1, 1, 1), 0),
+    "rows block by block": ((2, 1, 70, 41), (7, 1, 3, 7), 1),
+    "one pixel": ((5, 1, 3, 3), (2, 1, 3, 3), 0),
+    "no image": ((0, 1, 8, 8), (2, 1, 3, 3), 0),
+}
+BESIDE = 64  # elements around an array that must stay as they are
 
 
 def standard_normal(*shapes):
@@ -52,3 +66,33 @@ def test_what_is_no_number_reaches_the_pixels_under_its_window_only():
     expected[7, 2:5, 3:6] = True
     lost = np.isnan(narrow.backward_input(dy, weight, g))
     np.testing.assert_array_equal(lost, np.repeat(expected[:, None], 3, axis=1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
+@pytest.mark.parametrize("name", GRAY)
+def test_forward_pass_of_gray_images(name, activation, dtype):
+    x_shape, w_shape, padding = GRAY[name]
+    g = conv2d_geometry(x_shape, w_shape, padding=padding)
+    x, weight, bias = (array.astype(dtype) for array in standard_normal(x_shape, w_shape, w_shape[0]))
+    size = g.n * g.p * g.q * g.k
+    memory = np.full(size + 2 * BESIDE, 77, dtype)
+    target = Target(memory[BESIDE:-BESIDE].reshape(g.n, g.p, g.q, g.k), 0, finish_of("test", activation))
+    actual = gray_forward.forward(x.transpose(0, 2, 3, 1), weight, bias, g, target)
+    assert np.shares_memory(actual, memory) or not size
+    exact = (array.astype(np.float64) for array in (x, weight, bias))
+    expected = reference.conv2d(*exact, padding=padding, activation=activation)
+    assert relative_error(actual, expected) < LIMIT[dtype] if size else actual.shape == expected.shape
+    assert (memory[:BESIDE] == 77).all()
+    assert (memory[-BESIDE:] == 77).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_infinite_pixel_reaches_the_windows_around_it_only(value):
+    x, weight = (array.astype(np.float32) for array in standard_normal((3, 20, 19, 1), (5, 1, 3, 3)))
+    x[1, 7, 18] = value
+    g = conv2d_geometry((3, 1, 20, 19), weight.shape)
+    expected = np.zeros((3, 18, 17), bool)
+    expected[1, 5:8, 16] = True
+    lost = ~np.isfinite(gray_forward.forward(x, weight, None, g))
+    np.testing.assert_array_equal(lost, np.repeat(expected[:, None], 5, axis=1))

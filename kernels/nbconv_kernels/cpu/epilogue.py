@@ -64,7 +64,7 @@ def finished(emit: Emitter, finish: Any, sums: Vectors, held: Callable[[int, int
     builder.position_at_end(bounding)
     unbounded = emit.phis(sums, some)
     emit.arrive(unbounded, totals, adding)
-    bounded = [[_bounded(builder, low, high, value) for value in values] for values in unbounded]
+    bounded = [[within(builder, low, high, value) for value in values] for values in unbounded]
     builder.branch(done)
 
     builder.position_at_end(done)
@@ -73,7 +73,7 @@ def finished(emit: Emitter, finish: Any, sums: Vectors, held: Callable[[int, int
     return result
 
 
-def _bounded(builder: Any, low: Any, high: Any, value: Any) -> Any:
+def within(builder: Any, low: Any, high: Any, value: Any) -> Any:
     """``value`` in low .. high; of a comparison with NaN the second operand results, as the CPU has it."""
     value = builder.select(builder.fcmp_ordered(">", low, value), low, value)
     return builder.select(builder.fcmp_ordered("<", high, value), high, value)

@@ -36,6 +36,7 @@ from nbconv_kernels.cpu.simd import SIMD
 ROWS = SIMD.rows
 SHORT_ROWS = SIMD.short_rows
 VECTORS = SIMD.vectors
+FEW_ROWS, MANY_VECTORS = 3, 4  # of a wide tile, for few rows; 12 accumulators, as AVX2 has registers for
 _AHEAD = 64  # rows of a panel that are on their way from memory, where it is too large for the cache
 
 
@@ -287,3 +288,4 @@ multiply_short_reduce_2, multiply_short_reduce_1 = (
     _multiply_reduce(SHORT_ROWS, 2),
     _multiply_reduce(SHORT_ROWS, 1),
 )
+multiply_few_reduce = _multiply_reduce(FEW_ROWS, MANY_VECTORS)

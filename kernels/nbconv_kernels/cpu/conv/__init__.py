@@ -1,10 +1,11 @@
 """Two-dimensional convolution and its gradients on the CPU.
 
-Depthwise convolutions have loops of their own (``depthwise``); every other one can be a matrix product that
-reads the pixels in place (``direct``, on top of ``implicit_gemm`` and ``weight_gradient``). For 3 x 3 kernels
-in float32, ``winograd`` is taken where it promises to be faster, unless the precision is set to "highest".
-Each of these modules offers ``forward``, ``backward_input`` and ``backward_weight``, between which the
-transposed convolution (``transpose``) exchanges the roles.
+Depthwise convolutions have loops of their own (``depthwise``), and so have gray images under few filters
+(``gray``); every other one can be a matrix product that reads the pixels in place (``direct``, on top of
+``implicit_gemm`` and ``weight_gradient``). For 3 x 3 kernels in float32, ``winograd`` is taken where it
+promises to be faster, unless the precision is set to "highest". Each of these modules offers ``forward``,
+``backward_input`` and ``backward_weight``, between which the transposed convolution (``transpose``) exchanges
+the roles.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def algorithm(
     """
     if depthwise.suits(geometry):
         return depthwise
-    if weight_gradient and gray.suits(geometry, itemsize):
+    if gray.suits(geometry, itemsize, weight_gradient):
         return gray
     if itemsize == 4 and get_precision() != "highest" and winograd.pays(geometry, weight_gradient, kept):
         return winograd

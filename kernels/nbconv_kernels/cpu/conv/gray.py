@@ -15,17 +15,24 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbconv_kernels.cpu.conv import gray_forward
+from nbconv_kernels.cpu.conv.direct import backward_input
+from nbconv_kernels.cpu.conv.gray_forward import forward
 from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, empty
 from nbconv_kernels.cpu.simd import SIMD
 from nbconv_kernels.cpu.vector import lanes, load, plus, store, times, transpose_square
 from nbconv_kernels.geometry import Conv2dGeometry
 
+__all__ = ["backward_input", "backward_weight", "forward", "suits"]
+
 _FILTERS, _TAPS = 3, 5  # summed together
 
 
-def suits(g: Conv2dGeometry, itemsize: int) -> bool:
-    """Whether there is one input channel, and too few filters to fill a vector."""
+def suits(g: Conv2dGeometry, itemsize: int, weight_gradient: bool = False) -> bool:
+    """Whether there is one input channel, and too few filters to fill a vector, or half of one."""
+    if not weight_gradient:
+        return gray_forward.suits(g, itemsize)
     plain = g.stride_h == g.stride_w == g.dilation_h == g.dilation_w == 1
     return plain and g.c == 1 and g.k <= SIMD.lanes(itemsize) and g.q * 2 >= SIMD.lanes(itemsize) and g.p > 0
 
