@@ -3,8 +3,9 @@
     dW[k, tap, c] = sum over pixels p of dy[p, k] * x[pixel that tap reaches from p, c]
 
 Rows are output channels k (their ``dy`` packed ``ROWS`` abreast), columns are input channels c, read in place
-through a table of pixel addresses. Pixels come in blocks of ``_BLOCK`` so that the block of x that a panel of
-columns reads stays in the L1 cache while every group of rows uses it.
+through a table of pixel addresses, or from a copy where pixels lie so that they would drive each other from
+the cache. Pixels come in blocks of ``_BLOCK`` so that the block of x that a panel of columns reads stays in
+the L1 cache while every group of rows uses it.
 
 Work is dealt by pixels. Partial sums are then added in the order of the pixels, so the bits depend on the
 number of threads only. Where pixels are few and channels many, ``weight_gradient_deep`` does better.
@@ -31,9 +32,10 @@ from nbconv_kernels.cpu.microkernel import (
     multiply_short_reduce_1,
     multiply_short_reduce_2,
 )
-from nbconv_kernels.cpu.movement import address, keep_alive
+from nbconv_kernels.cpu.movement import address, gather_panel, keep_alive
 
 _BLOCK = 128  # pixels: 192 rows of two vectors are 24 KB, half of an L1 cache
+_ALIASED = 512  # bytes
 _SMALL = 1 << 15  # multiply-adds below which a parallel region costs more than it saves
 
 
@@ -41,7 +43,9 @@ _SMALL = 1 << 15  # multiply-adds below which a parallel region costs more than 
 def _reduce_task(task, n_tasks, reduction, covers, taps, dy, x, sums, width):
     whole, short = covers
     images, out_h, out_w, out_pixel, out_start, _ = reduction[:6]
-    columns = reduction[12]
+    columns, x_pixel = reduction[12], reduction[8]
+    # Pixels a multiple of 512 bytes apart fall into an eighth of the L1 cache's sets, or fewer.
+    gathered = x_pixel * x.itemsize % _ALIASED == 0 and columns > width
     n_taps = taps.shape[0]
     groups = whole + short
     padded_rows = whole * ROWS + short * SHORT_ROWS
@@ -65,38 +69,108 @@ def _reduce_task(task, n_tasks, reduction, covers, taps, dy, x, sums, width):
     zeros_at, tail_at, base = address(zeros, 0), address(tail, 0), address(x, 0)
     steps = np.empty(n_taps * _BLOCK, np.int64)
     abreast = np.empty(abreast_at(groups, whole, _BLOCK), x.dtype)
+    block = np.empty(_BLOCK * width, x.dtype)
+    block_rows = np.empty(_BLOCK, np.int64)
+    for pixel in range(_BLOCK):
+        block_rows[pixel] = address(block, pixel * width)
     for first in range(first_pixel, last_pixel, _BLOCK):
         count = min(_BLOCK, last_pixel - first)
         add = first > first_pixel
         tabulate(first, count, _BLOCK, reduction, taps, base, x.itemsize, zeros_at, limit, tail_at, steps)
         put_abreast(first, count, _BLOCK, out_pixel, out_start, whole, 0, groups, dy, abreast)
+        # What the next block reads comes to the L2 cache meanwhile, a share of it with every tile.
+        dy_bytes = max(0, min(_BLOCK, last_pixel - first - count)) * out_pixel * dy.itemsize
+        dy_at = address(dy, (first + count) * out_pixel) if dy_bytes else address(dy, 0)
+        x_at = steps[count - 1]
+        x_bytes = x_at - steps[0]
+        if n_taps > 1 or not 0 < x_bytes <= 2 * dy_bytes * x_pixel // out_pixel:
+            x_bytes = 0
+        share = (dy_bytes + x_bytes) // (n_taps * panels * groups)
+        ahead, ahead_step = 0, (share + count - 1) // count
         for tap in range(n_taps):
             at = tap * _BLOCK
             for panel in range(panels):
                 column = panel * width
                 wide = columns - column > width // VECTORS
+                if gathered:
+                    for pixel in range(count):
+                        gather_panel(steps, at + pixel, column, block, pixel * width)
+                    table, table_at, shift = block_rows, 0, 0
+                else:
+                    table, table_at, shift = steps, at, column
                 for group in range(groups):
                     row, rows_at = first_row(group, whole), abreast_at(group, whole, _BLOCK)
                     to = own + ((tap * panels + panel) * padded_rows + row) * width
+                    fetch = dy_at + ahead if ahead < dy_bytes else x_at + ahead - dy_bytes
+                    ahead += share
                     if group < whole:
                         if wide:
                             multiply_reduce_2(
-                                steps, at, count, column, abreast, rows_at, ROWS, sums, to, width, add
+                                table,
+                                table_at,
+                                count,
+                                shift,
+                                abreast,
+                                rows_at,
+                                ROWS,
+                                sums,
+                                to,
+                                width,
+                                add,
+                                fetch,
+                                ahead_step,
                             )
                         else:
                             multiply_reduce_1(
-                                steps, at, count, column, abreast, rows_at, ROWS, sums, to, width, add
+                                table,
+                                table_at,
+                                count,
+                                shift,
+                                abreast,
+                                rows_at,
+                                ROWS,
+                                sums,
+                                to,
+                                width,
+                                add,
+                                fetch,
+                                ahead_step,
                             )
                     elif wide:
                         multiply_short_reduce_2(
-                            steps, at, count, column, abreast, rows_at, SHORT_ROWS, sums, to, width, add
+                            table,
+                            table_at,
+                            count,
+                            shift,
+                            abreast,
+                            rows_at,
+                            SHORT_ROWS,
+                            sums,
+                            to,
+                            width,
+                            add,
+                            fetch,
+                            ahead_step,
                         )
                     else:
                         multiply_short_reduce_1(
-                            steps, at, count, column, abreast, rows_at, SHORT_ROWS, sums, to, width, add
+                            table,
+                            table_at,
+                            count,
+                            shift,
+                            abreast,
+                            rows_at,
+                            SHORT_ROWS,
+                            sums,
+                            to,
+                            width,
+                            add,
+                            fetch,
+                            ahead_step,
                         )
     keep_alive(zeros)
     keep_alive(tail)
+    keep_alive(block)
 
 
 @kernel

@@ -27,7 +27,7 @@ from nbconv_kernels.cpu.microkernel import (
 from nbconv_kernels.cpu.movement import address, gather_panel, keep_alive
 from nbconv_kernels.cpu.vector import lanes, transpose_square
 
-_MOST_PIXELS = 8192
+_MOST_PIXELS = 2000
 _BLOCK = 128  # pixels of x: their panel takes half of an L1 cache
 _ABREAST = 1 << 18  # elements of dy, about, that wait in an L2 cache
 _FEW = 4  # groups a task: below, panels are dealt instead
@@ -107,29 +107,85 @@ def _weights_task(task, n_tasks, reduction, covers, taps, dy, x, width, by_panel
                     for pixel in range(count):
                         gather_panel(steps, tap * pixels + first_pixel + pixel, column, block, pixel * width)
                     add, to = first_pixel > 0, tap * ROWS * width
+                    # The pixels gathered next come to the L2 cache meanwhile, a line of each with every group.
+                    following = tap * pixels + first_pixel + count
+                    next_column = column
+                    if following == n_taps * pixels:
+                        following, next_column = 0, column + width
+                    fetch = steps[following] + next_column * x.itemsize
+                    fetch_step = steps[min(following + 1, n_taps * pixels - 1)] - steps[following]
                     for group in range(first, last):
                         row = abreast_at(group, whole, pixels) - begin
                         if group < whole:
                             row += first_pixel * ROWS
                             if wide:
                                 multiply_reduce_2(
-                                    block_rows, 0, count, 0, abreast, row, ROWS, sums, to, width, add
+                                    block_rows,
+                                    0,
+                                    count,
+                                    0,
+                                    abreast,
+                                    row,
+                                    ROWS,
+                                    sums,
+                                    to,
+                                    width,
+                                    add,
+                                    fetch,
+                                    0,
                                 )
                             else:
                                 multiply_reduce_1(
-                                    block_rows, 0, count, 0, abreast, row, ROWS, sums, to, width, add
+                                    block_rows,
+                                    0,
+                                    count,
+                                    0,
+                                    abreast,
+                                    row,
+                                    ROWS,
+                                    sums,
+                                    to,
+                                    width,
+                                    add,
+                                    fetch,
+                                    0,
                                 )
                         else:
                             row += first_pixel * SHORT_ROWS
                             if wide:
                                 multiply_short_reduce_2(
-                                    block_rows, 0, count, 0, abreast, row, SHORT_ROWS, sums, to, width, add
+                                    block_rows,
+                                    0,
+                                    count,
+                                    0,
+                                    abreast,
+                                    row,
+                                    SHORT_ROWS,
+                                    sums,
+                                    to,
+                                    width,
+                                    add,
+                                    fetch,
+                                    0,
                                 )
                             else:
                                 multiply_short_reduce_1(
-                                    block_rows, 0, count, 0, abreast, row, SHORT_ROWS, sums, to, width, add
+                                    block_rows,
+                                    0,
+                                    count,
+                                    0,
+                                    abreast,
+                                    row,
+                                    SHORT_ROWS,
+                                    sums,
+                                    to,
+                                    width,
+                                    add,
+                                    fetch,
+                                    0,
                                 )
                         to += group_size
+                        fetch = fetch + 64 if group == first else fetch
             for group in range(first, last):
                 row = first_row(group, whole)
                 height = min(rows - row, ROWS if group < whole else SHORT_ROWS)

@@ -338,6 +338,7 @@ def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums)
     zeros_at = address(zeros, 0)
     inputs = np.empty(36, np.int64)
     gradients = np.empty(16, np.int64)
+    nothing_ahead = address(memory, own)
     if first_tile == last_tile:
         for i in range(own_sums, own_sums + POINTS * panels * padded_rows * width):
             sums[i] = 0
@@ -367,6 +368,8 @@ def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums)
                         to + row * width,
                         width,
                         add,
+                        nothing_ahead,
+                        0,
                     )
                 for row in range(whole * ROWS, padded_rows, SHORT_ROWS):
                     rows_at = own_d + point * d_stride + row
@@ -382,6 +385,8 @@ def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums)
                         to + row * width,
                         width,
                         add,
+                        nothing_ahead,
+                        0,
                     )
     keep_alive(zeros)
 

@@ -90,7 +90,7 @@ def _weights_task(task, n_tasks, covers, rows, columns, tile_count, sides, gradi
     steps = np.empty(_CHUNK, np.int64)
     for tile in range(_CHUNK):
         steps[tile] = address(points, tile * width)
-    group_size = POINTS * ROWS * width
+    group_size, item = POINTS * ROWS * width, points.itemsize
     panel_size = (block + SHORT_ROWS - 1) // SHORT_ROWS * group_size
     sums = np.empty(_PANELS * panel_size, gradient.dtype)
     taps = np.empty(9 * width, gradient.dtype)
@@ -106,18 +106,60 @@ def _weights_task(task, n_tasks, covers, rows, columns, tile_count, sides, gradi
                 for first_tile in range(0, tile_count, _CHUNK):
                     count, add = min(_CHUNK, tile_count - first_tile), first_tile > 0
                     rows_at = point * gradient_point_stride + from_block + first_tile * block - block_row
+                    # What is multiplied next comes to the L2 cache meanwhile: dy's points with the first
+                    # panel's products, x's with the second's.
+                    following, next_point = first_tile + count, point
+                    if following == tile_count:
+                        following, next_point = 0, point + 1
+                    next_rows = address(
+                        gradients, next_point * gradient_point_stride + from_block + following * block
+                    )
+                    next_columns = next_point * point_stride + following * width
+                    half = (last_group - first_group + 1) // 2
                     for panel in range(first, last):
                         column = point * point_stride + panel * panel_stride + first_tile * width
                         to = (panel - first) * panel_size + point * ROWS * width
                         for group in range(first_group, last_group):
+                            turn = group - first_group
+                            step = ROWS * item
+                            fetch = next_rows + turn * count * step
+                            if panel > first:
+                                step = width * item // half
+                                other = first if turn < half else panel
+                                fetch = address(points, next_columns + other * panel_stride)
+                                fetch += turn % half * count * step
                             at = rows_at + first_row(group, whole)
                             if group < whole:
                                 multiply_reduce_2(
-                                    steps, 0, count, column, gradients, at, block, sums, to, width, add
+                                    steps,
+                                    0,
+                                    count,
+                                    column,
+                                    gradients,
+                                    at,
+                                    block,
+                                    sums,
+                                    to,
+                                    width,
+                                    add,
+                                    fetch,
+                                    step,
                                 )
                             else:
                                 multiply_short_reduce_2(
-                                    steps, 0, count, column, gradients, at, block, sums, to, width, add
+                                    steps,
+                                    0,
+                                    count,
+                                    column,
+                                    gradients,
+                                    at,
+                                    block,
+                                    sums,
+                                    to,
+                                    width,
+                                    add,
+                                    fetch,
+                                    step,
                                 )
                             to += group_size
             for panel in range(first, last):
