@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nbconv_kernels import reference
+from nbconv_kernels.cpu import program
 from nbconv_kernels.cpu.conv import gray_forward, narrow
 from nbconv_kernels.cpu.conv.target import Target
 from nbconv_kernels.cpu.epilogue import finish_of
@@ -96,3 +97,9 @@ def test_an_infinite_pixel_reaches_the_windows_around_it_only(value):
     expected[1, 5:8, 16] = True
     lost = ~np.isfinite(gray_forward.forward(x, weight, None, g))
     np.testing.assert_array_equal(lost, np.repeat(expected[:, None], 5, axis=1))
+
+
+def test_a_program_leaves_gray_images_to_their_kernel():
+    g = conv2d_geometry((1, 1, 28, 28), (4, 1, 3, 3), padding=1)
+    assert gray_forward.suits(g, 4)
+    assert not program.takes(g, np.float32)

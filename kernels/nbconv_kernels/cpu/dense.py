@@ -1,7 +1,10 @@
 """Fully connected layers and the plain matrix product: convolutions of one tap over one-pixel images.
 
 Of two factors, the one that is less work to rearrange goes into panels; for a batch of one or two, neither
-does (``matvec``). Limit: fused multiply-adds for a batch; for a batch of one, reading the weights.
+does (``matvec``). The weight gradient is the product of dy's transpose and x; only where the batch is much
+larger than the layer is it summed in parts, as over pixels (``weight_gradient``).
+
+Limit: fused multiply-adds for a batch; for a batch of one, reading the weights.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from nbconv_kernels.cpu.conv.reduction_tables import Reduction
 from nbconv_kernels.cpu.conv.weight_gradient import reduce
 from nbconv_kernels.cpu.epilogue import PLAIN
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.layout import transposed
 from nbconv_kernels.cpu.matvec import VECTORS_AT_ONCE, matvec
 from nbconv_kernels.cpu.memory import Array, check_float, empty, scratch
 from nbconv_kernels.cpu.microkernel import VECTORS
@@ -24,6 +28,7 @@ __all__ = ["dense", "dense_backward_bias", "dense_backward_input", "dense_backwa
 
 _SMALL = 1 << 15  # multiply-adds below which a parallel region costs more than it saves
 _TALL = 4  # from this many rows a column on, reading the rows in every task costs more than packing apart
+_DEEP = 2  # a batch of more than so many times a layer's width is summed in parts
 _ONE_TAP = np.zeros((1, 2), np.int64)
 
 
@@ -88,6 +93,8 @@ def dense_backward_weight(dy: Array, x: Array) -> Array:
             f"dense_backward_weight: expected shapes (N, out) and (N, in), got {dy.shape} and {x.shape}"
         )
     (n, k), c = dy.shape, x.shape[1]
+    if n <= _DEEP * max(k, c):
+        return _multiply(transposed(np.ascontiguousarray(dy)), x, (1, c), c, None)
     gradient = np.empty((k, c), x.dtype)
     reduction = Reduction(*(n, 1, 1, k, 0, k), *(1, 1, c, 0), *(1, 1, c))
     rows, columns = np.ascontiguousarray(dy).reshape(-1), np.ascontiguousarray(x).reshape(-1)

@@ -64,6 +64,14 @@ def _transpose(n_tasks, x, rows, columns, y, n_threads):
     parallel_for(_transpose_task, n_tasks, n_threads, (n_tasks, x, rows, columns, y))
 
 
+def transposed(matrix: Array) -> Array:
+    """The transpose of a C-contiguous matrix, C-contiguous itself."""
+    y = empty(matrix.shape[::-1], matrix.dtype)
+    if y.size:
+        _transpose(task_count(y.size), matrix.reshape(-1), *matrix.shape, y.reshape(-1), num_threads())
+    return y
+
+
 def channels_last(x: Array) -> Array:
     """``x`` (N, C, H, W) over channels-last memory, copied unless it has that already.
 

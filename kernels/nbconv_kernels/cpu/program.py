@@ -279,4 +279,4 @@ def takes(g: Conv2dGeometry, dtype: np.dtype[Any]) -> bool:
     chosen = algorithm(g, np.dtype(dtype).itemsize, kept=True)
     if chosen is direct:
         return not direct.merges_columns(g)
-    return chosen is winograd or depthwise_tile.suits(g)
+    return chosen is winograd or (chosen is depthwise and depthwise_tile.suits(g))
