@@ -10,6 +10,7 @@ from nbconv_kernels.cpu.jit import kernel
 from nbconv_kernels.cpu.microkernel import ROWS, SHORT_ROWS
 from nbconv_kernels.cpu.movement import copy_vectors
 
+_AT_ONCE = 16  # pixels
 _GAP = 2 * ROWS  # elements between groups of rows: room for the vectors that copy them
 
 
@@ -77,17 +78,24 @@ def put_abreast(first, count, block, pixel, start, whole, first_group, last_grou
     takes; what a last tile holds of other channels goes to sums that are dropped.
     """
     begin = abreast_at(first_group, whole, block)
-    for step in range(count):
-        at = (first + step) * pixel + start + first_row(first_group, whole)
+    # A few pixels at a time, so that what is read and what is written stay in the L1 cache.
+    for some in range(0, count, _AT_ONCE):
+        last = min(count, some + _AT_ONCE)
         for group in range(first_group, last_group):
             height = ROWS if group < whole else SHORT_ROWS
-            to = abreast_at(group, whole, block) - begin + step * height
-            if at + 2 * ROWS <= gradient.size:
-                copy_vectors(gradient, at, abreast, to, height)
-            else:  # not past the end of the array
+            to = abreast_at(group, whole, block) - begin + some * height
+            at = (first + some) * pixel + start + first_row(group, whole)
+            if at + (last - some - 1) * pixel + 2 * ROWS <= gradient.size:
+                for _ in range(some, last):
+                    copy_vectors(gradient, at, abreast, to, height)
+                    at += pixel
+                    to += height
+                continue
+            for _ in range(some, last):  # not past the end of the array
                 for i in range(height):
                     abreast[to + i] = gradient[at + i] if at + i < gradient.size else 0
-            at += height
+                at += pixel
+                to += height
 
 
 @kernel

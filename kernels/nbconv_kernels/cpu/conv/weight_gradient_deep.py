@@ -94,6 +94,7 @@ def _weights_task(task, n_tasks, reduction, covers, taps, dy, x, width, by_panel
     block_rows = np.empty(_BLOCK, np.int64)
     for pixel in range(_BLOCK):
         block_rows[pixel] = address(block, pixel * width)
+    nothing_ahead = address(block, 0)
     for first in range(first_group, last_group, chunk):
         last = min(last_group, first + chunk)
         put_abreast(0, pixels, pixels, out_pixel, out_start, whole, first, last, dy, abreast)
@@ -107,13 +108,6 @@ def _weights_task(task, n_tasks, reduction, covers, taps, dy, x, width, by_panel
                     for pixel in range(count):
                         gather_panel(steps, tap * pixels + first_pixel + pixel, column, block, pixel * width)
                     add, to = first_pixel > 0, tap * ROWS * width
-                    # The pixels gathered next come to the L2 cache meanwhile, a line of each with every group.
-                    following = tap * pixels + first_pixel + count
-                    next_column = column
-                    if following == n_taps * pixels:
-                        following, next_column = 0, column + width
-                    fetch = steps[following] + next_column * x.itemsize
-                    fetch_step = steps[min(following + 1, n_taps * pixels - 1)] - steps[following]
                     for group in range(first, last):
                         row = abreast_at(group, whole, pixels) - begin
                         if group < whole:
@@ -131,7 +125,7 @@ def _weights_task(task, n_tasks, reduction, covers, taps, dy, x, width, by_panel
                                     to,
                                     width,
                                     add,
-                                    fetch,
+                                    nothing_ahead,
                                     0,
                                 )
                             else:
@@ -147,7 +141,7 @@ def _weights_task(task, n_tasks, reduction, covers, taps, dy, x, width, by_panel
                                     to,
                                     width,
                                     add,
-                                    fetch,
+                                    nothing_ahead,
                                     0,
                                 )
                         else:
@@ -165,7 +159,7 @@ def _weights_task(task, n_tasks, reduction, covers, taps, dy, x, width, by_panel
                                     to,
                                     width,
                                     add,
-                                    fetch,
+                                    nothing_ahead,
                                     0,
                                 )
                             else:
@@ -181,11 +175,10 @@ def _weights_task(task, n_tasks, reduction, covers, taps, dy, x, width, by_panel
                                     to,
                                     width,
                                     add,
-                                    fetch,
+                                    nothing_ahead,
                                     0,
                                 )
                         to += group_size
-                        fetch = fetch + 64 if group == first else fetch
             for group in range(first, last):
                 row = first_row(group, whole)
                 height = min(rows - row, ROWS if group < whole else SHORT_ROWS)
