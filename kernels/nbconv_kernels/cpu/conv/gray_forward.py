@@ -64,7 +64,7 @@ def _image_task(task, n_tasks, x, weight, bias, bounds, sizes, pads, y):
                 for group in range(groups):
                     multiply_few_reduce(
                         *(steps, 0, taps, first * pitch + at, weight, group * taps * FEW_ROWS, FEW_ROWS),
-                        *(planes, group * FEW_ROWS * span + at, span, False),
+                        *(planes, group * FEW_ROWS * span + at, span, False, steps[0], 0),
                     )
             for row in range(rows):
                 for q in range(0, q_size, step):
