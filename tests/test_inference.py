@@ -19,13 +19,13 @@ def images(*shape, dtype=np.float32):
     return RNG(0).standard_normal(shape).astype(dtype)
 
 
-def norm(channels):
+def norm(channels, gain=1):
     """A BatchNorm2d whose statistics are not those of its beginning."""
     layer = nb.BatchNorm2d(channels)
     rng = RNG(channels)
     layer.running_mean = rng.standard_normal(channels).astype(np.float32)
     layer.running_var = rng.uniform(0.5, 2, channels).astype(np.float32)
-    layer.weight.data = rng.uniform(0.5, 2, channels)
+    layer.weight.data = gain * rng.uniform(0.5, 2, channels)
     layer.bias.data = rng.standard_normal(channels)
     return layer
 
@@ -297,6 +297,23 @@ CHAINS = {
             seed=0,
         ),
         (3, 13, 14),
+    ),
+    "gray images": (
+        lambda: nb.Sequential(
+            *(nb.Conv2d(1, 11, (3, 2), padding=(2, 1)), norm(11, 10), nb.ReLU6(), nb.MaxPool2d(2)),
+            *(nb.Conv2d(11, 3, 3, bias=False), nb.ReLU()),
+            seed=0,
+        ),
+        (1, 12, 73),
+    ),
+    "gray images, another pool": (
+        lambda: nb.Sequential(nb.Conv2d(1, 9, 3), nb.MaxPool2d(2, ceil_mode=True), nb.MaxPool2d(2), seed=0),
+        (1, 11, 35),
+    ),
+    "gray images out": (lambda: nb.Sequential(nb.Conv2d(1, 18, 5), nb.ReLU(), seed=0), (1, 6, 21)),
+    "pooled gray images out": (
+        lambda: nb.Sequential(nb.Conv2d(1, 3, 4, bias=False), nb.MaxPool2d(2), seed=0),
+        (1, 8, 40),
     ),
     "images out": (lambda: nb.Sequential(conv(2, 5), nb.ReLU(), conv(5, 6), seed=0), (2, 7, 6)),
     "dense layers": (lambda: nb.Sequential(nb.Dense(7, 33), nb.ReLU(), nb.Dense(33, 5), seed=0), (7,)),

@@ -2,9 +2,10 @@
 
 Where a layer takes a few microseconds, calling it costs more than computing it. Here the layers are rows of a
 table of numbers, and one kernel goes down the table: convolutions and dense layers through the micro-kernel,
-or row by row for one or two images, and maximum pools. Weights lie one after the other in one array, packed;
-activations in a workspace of two halves that take turns. A task takes some images through the whole network,
-a block at a time, so that nothing leaves the cache in between.
+or row by row for one or two images, and maximum pools. A convolution of gray images takes the pool behind it
+in. Weights lie one after the other in one array, packed; activations in a workspace of two halves that take
+turns. A task takes some images through the whole network, a block at a time, so that nothing leaves the cache
+in between.
 
 Limit: for one image, reading the weights from the cache and opening the call; for many, multiply-adds.
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from nbconv_kernels.cpu.conv import gray_rows
 from nbconv_kernels.cpu.conv.direct import padded_bias
 from nbconv_kernels.cpu.conv.implicit_gemm import multiply_range
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap
@@ -28,8 +30,9 @@ from nbconv_kernels.cpu.vector import beats, choose, lanes, load, store
 from nbconv_kernels.geometry import Conv2dGeometry, Pool2dGeometry
 
 _IMAGES = 8  # in a block
-_PRODUCT, _POOL = 0, 1
+_PRODUCT, _POOL, _GRAY = 0, 1, 2
 _COLUMNS = 24  # of the table
+_LINE = 16  # elements; what is kept apart begins at multiples of it
 _SMALL = 1 << 18  # multiply-adds below which a parallel region costs more than it saves
 
 
@@ -79,9 +82,10 @@ def _rows(count, depth, columns, source, weight, bias, low, high, out):
 
 @kernel
 def _task(task, n_tasks, table, taps, constants, bounds, x, sizes, width, memory, y):
-    images, size_in, size_half, size_out = sizes
+    images, size_in, size_half, size_out, size_own = sizes
     one, zero = np.int64(1), np.int64(0)
-    own = memory[2 * size_half * task : 2 * size_half * (task + 1)]
+    own = memory[size_own * task : size_own * (task + 1)]
+    steps = np.empty(gray_rows.MOST_TAPS, np.int64)
     last = images * (task + 1) // n_tasks
     for first in range(images * task // n_tasks, last, _IMAGES):
         count = min(_IMAGES, last - first)
@@ -92,6 +96,24 @@ def _task(task, n_tasks, table, taps, constants, bounds, x, sizes, width, memory
             out = y[first * size_out :] if step == table.shape[0] - 1 else own[half : half + size_half]
             if row[0] == _POOL:
                 _pool(count, row, source, out)
+                source = out
+                continue
+            if row[0] == _GRAY:
+                for image in range(count):
+                    gray_rows.convolve_image(
+                        source,
+                        image * row[4] * row[5],
+                        (row[4], row[5], row[6], row[7], row[8], row[9], row[10]),
+                        (row[11], row[12]),
+                        constants[row[2] :],
+                        constants[row[3] :],
+                        (bounds[step, 0], bounds[step, 1]),
+                        row[1],
+                        steps,
+                        own[2 * size_half :],
+                        out,
+                        image * row[13],
+                    )
                 source = out
                 continue
             depth, columns, bias = row[11], row[18], constants[row[3] :]
@@ -148,7 +170,7 @@ class Chain:
         self._dtype = np.dtype(dtype)
         self._width = panel_width(self._dtype.itemsize)
         self._size_in = self._size = size
-        self._largest = self._work = 0
+        self._largest = self._work = self._scratch = 0
         self._rows: list[list[int]] = []
         self._taps: list[tuple[int, int]] = []
         self._pieces: list[Array] = []
@@ -160,6 +182,15 @@ class Chain:
         self, weight: Array, bias: Array | None, g: Conv2dGeometry, activation: str | None
     ) -> None:
         """Add a convolution without groups, (K, C, R, S), and an activation: None, "relu" or "relu6"."""
+        if gray_rows.suits(g, self._dtype.itemsize):
+            weights = self._put(gray_rows.filters(np.ascontiguousarray(weight, self._dtype)))
+            start = self._put(padded_bias(bias, 0, g.k, self._dtype))
+            size = g.p * g.q * g.k
+            row = [_GRAY, 0, weights, start, g.h, g.w, g.p, g.q, g.k, g.r, g.s, g.pad_top, g.pad_left, size]
+            self._scratch = max(self._scratch, gray_rows.scratch_size(g, self._dtype.itemsize))
+            self._work += size * g.r * g.s
+            self._add(row, size, ACTIVATIONS[activation])
+            return
         across = g.s if g.dilation_w == 1 and g.pad_left == g.pad_right == 0 else 1
         columns = [0] if across > 1 else [s * g.dilation_w - g.pad_left for s in range(g.s)]
         taps = [(r * g.dilation_h - g.pad_top, x) for r in range(g.r) for x in columns]
@@ -179,6 +210,10 @@ class Chain:
 
     def max_pool(self, g: Pool2dGeometry) -> None:
         """Add a maximum pool."""
+        if self._rows and self._rows[-1][:2] == [_GRAY, 0] and gray_rows.pools(g):
+            self._size = g.p * g.q * g.c
+            self._rows[-1][1], self._rows[-1][13] = 1, self._size
+            return
         row = [_POOL, 0, 0, 0, g.h, g.w, g.c, g.p, g.q, g.r, g.s]
         row += [g.stride_h, g.stride_w, g.pad_top, g.pad_left, g.dilation_h, g.dilation_w]
         self._add(row, g.p * g.q * g.c, (0.0, 0.0))
@@ -191,9 +226,10 @@ class Chain:
         if not x.flags.writeable:  # which would be another type to compile for
             x = x.copy()
         threads = max(1, min(num_threads(), images)) if images * self._work > _SMALL else 1
-        half = self._largest * min(_IMAGES, max(1, images))
-        memory = scratch("chain", threads * 2 * half, self._dtype)
-        sizes = (images, self._size_in, half, self._size)
+        half = -(-self._largest * min(_IMAGES, max(1, images)) // _LINE) * _LINE
+        own = 2 * half + -(-self._scratch // _LINE) * _LINE
+        memory = scratch("chain", threads * own, self._dtype)
+        sizes = (images, self._size_in, half, self._size, own)
         _chain(*self._ready, x, sizes, self._width, memory, y, threads)
 
     def _product(
@@ -226,7 +262,7 @@ class Chain:
     def _put(self, piece: Array) -> int:
         """Where among the constants a copy of ``piece`` begins, on a cache line."""
         at = self._length
-        padded = np.zeros(-(-piece.size // 16) * 16, self._dtype)
+        padded = np.zeros(-(-piece.size // _LINE) * _LINE, self._dtype)
         padded[: piece.size] = piece
         self._pieces.append(padded)
         self._length += padded.size

@@ -117,6 +117,27 @@ def choose(typing_context: Any, mask: Any, a: Any, b: Any) -> Any:
     return a(mask, a, b), lambda context, builder, signature, values: builder.select(*values)
 
 
+def _of_pairs(which: int, doc: str) -> Any:
+    @intrinsic
+    def of_pairs(typing_context: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            order = [2 * lane + which for lane in range(a.lanes)]
+            return builder.shuffle_vector(*values, ir.Constant(ir.VectorType(INT32, a.lanes), order))
+
+        return a(a, b), codegen
+
+    of_pairs.__doc__ = doc
+    return of_pairs
+
+
+firsts = _of_pairs(
+    0, "The first of each pair of neighbours in the lanes of ``a`` and, behind these, of ``b``."
+)
+seconds = _of_pairs(
+    1, "The second of each pair of neighbours in the lanes of ``a`` and, behind these, of ``b``."
+)
+
+
 @intrinsic
 def equal(typing_context: Any, a: Any, b: Any) -> Any:
     """True in the lanes where the integers ``a`` and ``b`` are equal."""
