@@ -15,12 +15,11 @@ from nbconv import backends, serialization, transfer
 from nbconv.errors import LayerError, PlacedError
 from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
-from nbconv.layers.activation import ReLU
 from nbconv.layers.base import Layer, SpanFunction, SpanTrace, Traced
 from nbconv.layers.dropout import Dropout
 from nbconv.layers.nested import CALLED_TWICE, Container, Infer, connect, infer_checked, infer_plain, join
-from nbconv.layers.norm import BatchNorm2d
 from nbconv.layers.receptive import Span
+from nbconv.layers.rectified import rectified
 from nbconv.typing import Array, Backprop, Shape
 from nbconv.upload import ahead
 
@@ -39,8 +38,9 @@ class Sequential(Container):
         dtype: float32, or float64 for checks on the CPU; all layers change to it.
 
     Attributes:
-        fuses: whether layers are computed together where they can be: in evaluation as a convolution with
-            the normalisation and the activation behind it, in training as a normalisation with a ReLU.
+        fuses: whether layers are computed together where they can be: in evaluation a convolution with
+            the normalisation and the activation behind it, in training a ReLU with the normalisation or
+            convolution in front of it or the maximum pool behind it.
 
     Raises:
         BackendUnavailable: if the backend cannot run here.
@@ -93,24 +93,20 @@ class Sequential(Container):
             if done:
                 done = False
                 continue
+            both = rectified(self.layers[position : position + 3]) if self.fuses else None
+            done = both is not None
             try:
-                if isinstance(layer, BatchNorm2d) and self._rectifies(position):
-                    y, backprop = layer.forward_rectified(y, training, wanted)
-                    done = True
-                else:
+                if both is None:
                     y, backprop = layer.forward(y, training, input_grad=wanted)
+                else:
+                    y, backprop = both.forward_rectified(y, training, wanted)
             except PlacedError as error:
-                error.add_position(str(position))
+                error.add_position(str(position if both in (None, layer) else position + 1))
                 raise
             wanted = wanted or layer.is_trainable
             if wanted:
                 backprops.append(backprop)
         return y, _Backward(self, backprops, y.shape, input_grad)
-
-    def _rectifies(self, position: int) -> bool:
-        """Whether a ReLU follows a batch normalisation, neither of them a layer of the user's own."""
-        pair = self.layers[position : position + 2]
-        return self.fuses and [type(layer) for layer in pair] == [BatchNorm2d, ReLU]
 
     def evaluate(self, x: Array, infer: Infer) -> Array:
         """The output in evaluation mode, of an array that :meth:`prepare` has seen."""

@@ -359,3 +359,43 @@ def test_a_normalisation_and_its_relu_train_together_as_apart(backend, case):
         results.append([y, dx, model[1].running_mean, *gradients])
     for together, apart in zip(*results, strict=True):
         np.testing.assert_allclose(together, apart, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_relu_trains_together_with_its_neighbours_as_apart(backend):
+    """A convolution in front of it or a maximum pool behind it, whose windows overlap or hold no number."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(-2, 3, (3, 2, 13, 12)).astype(np.float64)  # ties, and windows that are zero
+    x[0, 0, 3, 4], x[1, 1, 5, 5] = np.nan, np.inf
+    results = []
+    for fuses in (True, False):
+        model = nb.Sequential(
+            *(nb.ReLU(), nb.MaxPool2d(3, 1, padding=1), nb.Conv2d(2, 4, 3), nb.ReLU()),
+            *(nb.Conv2d(4, 5, 3, padding=1, padding_mode="reflect"), nb.ReLU(), nb.MaxPool2d(2)),
+            backend=backend,
+            seed=1,
+            dtype=np.float64,
+        )
+        model.fuses = fuses
+        y, backprop = model.forward(x, training=True)
+        dx = backprop(np.random.default_rng(2).standard_normal(y.shape))
+        results.append([y, dx, *(p.grad for p in model.parameters())])
+    for together, apart in zip(*results, strict=True):
+        np.testing.assert_array_equal(together, apart)
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_replaced_forward_is_called_beside_a_relu_too(position):
+    model = nb.Sequential(nb.Conv2d(2, 3, 3), nb.ReLU(), nb.MaxPool2d(2), seed=0)
+    layer, calls = model[position], []
+    forward = layer.forward
+    layer.forward = lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs)
+    model.forward(np.ones((1, 2, 6, 6), np.float32), training=True)
+    assert calls == [1]
+
+
+def test_the_error_of_a_pool_behind_a_relu_names_the_pool():
+    model = nb.Sequential(nb.Conv2d(2, 3, 3), nb.ReLU(), nb.MaxPool2d(5), seed=0)
+    with pytest.raises(nb.LayerError) as caught:
+        model.forward(np.ones((1, 2, 6, 6), np.float32), training=True)
+    assert (caught.value.layer, caught.value.position) == ("MaxPool2d", "2")

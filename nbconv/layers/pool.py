@@ -64,6 +64,17 @@ class MaxPool2d(Layer):
         y, _, backprop = self.forward_with_indices(x, training, input_grad=input_grad)
         return y, backprop
 
+    def forward_rectified(self, x: Array, training: bool, input_grad: bool) -> tuple[Array, Backprop]:
+        """This layer and a ReLU in front of it, which has fewer elements to look at behind it."""
+        largest, _, through = self.forward_with_indices(x, training, input_grad=input_grad)
+        ops = self.ops
+        y: Array = ops.relu(largest)
+
+        def backprop(dy: Array) -> Array | None:
+            return through(ops.relu_backward(dy, y)) if input_grad else None
+
+        return y, backprop
+
     def forward_with_indices(
         self, x: Array, training: bool = False, *, input_grad: bool = True
     ) -> tuple[Array, Array, Backprop]:
