@@ -131,6 +131,8 @@ def convolve_image(x, at, sizes, pads, weight, bias, bounds, pooled, steps, memo
                         group * plane + row * across + first,
                         plane,
                         False,
+                        steps[0],
+                        0,
                     )
         for channel in range(k):
             start = fill(x, bias[channel])
