@@ -24,7 +24,7 @@ each a cycle; the measured rate stands in ``benchmarks/``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -38,6 +38,7 @@ ROWS = SIMD.rows
 SHORT_ROWS = SIMD.short_rows
 VECTORS = SIMD.vectors
 FEW_ROWS, MANY_VECTORS = 3, 4  # of a wide tile, for few rows; 12 accumulators, as AVX2 has registers for
+_STEPS = 4  # of the depth in a turn of a loop that is worth its longer compilation
 _AHEAD = 64  # rows of a panel that are on their way from memory, where it is too large for the cache
 
 
@@ -50,8 +51,37 @@ def _targets(
     return [emit.builder.gep(emit.pointer(address), [column]) for address in addresses]
 
 
+class _State(NamedTuple):
+    """Where a product is in the depth of a tap."""
+
+    k: Any  # steps done
+    b: Any  # pointer to the panel's row
+    acc: list[list[Any]]  # the sums
+    fetch: Any  # pointer to what is fetched next, or None
+
+
+def _arriving(emit: Emitter, value: Any, block: Any) -> Any:
+    """A phi node for a part of the state, with its value on arrival from ``block``."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return emit.phis(value, block)
+    node = emit.builder.phi(value.type)
+    node.add_incoming(value, block)
+    return node
+
+
+def _arrive(emit: Emitter, nodes: _State, values: _State, block: Any) -> None:
+    """The values that the phi nodes of a state have on arrival from ``block``."""
+    for node, value in zip(nodes, values, strict=True):
+        if isinstance(node, list):
+            emit.arrive(node, value, block)
+        elif node is not None:
+            node.add_incoming(value, block)
+
+
 def _multiply_rows(height: int, vectors: int) -> Any:
-    write = _writer_of_multiply_rows(height, vectors)
+    write = _writer_of_multiply_rows(height, vectors, _STEPS)
 
     @intrinsic
     def multiply_rows(
@@ -76,8 +106,8 @@ def _multiply_rows(height: int, vectors: int) -> Any:
     return multiply_rows
 
 
-def _multiply_and_finish_rows(height: int, vectors: int) -> Any:
-    write = _writer_of_multiply_rows(height, vectors)
+def _multiply_and_finish_rows(height: int, vectors: int, steps: int = 1) -> Any:
+    write = _writer_of_multiply_rows(height, vectors, steps)
 
     @intrinsic
     def multiply_and_finish_rows(
@@ -105,7 +135,7 @@ def _multiply_and_finish_rows(height: int, vectors: int) -> Any:
     return multiply_and_finish_rows
 
 
-def _writer_of_multiply_rows(height: int, vectors: int) -> Any:
+def _writer_of_multiply_rows(height: int, vectors: int, steps: int) -> Any:
     """What writes the code of ``multiply_rows_*``, with a finish where there is one more argument."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -145,37 +175,53 @@ def _writer_of_multiply_rows(height: int, vectors: int) -> Any:
         pointers = [
             emit.pointer(builder.load(builder.gep(row_table, [emit.int64(r)]))) for r in range(height)
         ]
-        builder.branch(depth_block)
 
-        builder.position_at_end(depth_block)
-        k = builder.phi(INT64)
-        b = builder.phi(b_start.type)
-        acc = emit.phis(tap_acc, tap_block)
-        k.add_incoming(zero, tap_block)
-        b.add_incoming(tap_b, tap_block)
-        if ahead:
-            fetch = builder.phi(b_start.type)
-            fetch.add_incoming(tap_fetch, tap_block)
-            emit.prefetch(fetch, 1)
+        def turns(block: Any, before: Any, state: _State, count: int, behind: Any) -> _State:
+            """A loop of ``count`` steps a turn as long as a whole turn is left; its state at the end."""
+            builder.position_at_end(block)
+            at = _State(*(_arriving(emit, value, before) for value in state))
+            k, b, acc, fetch = at
+            for _ in range(count):
+                if ahead:
+                    emit.prefetch(fetch, 1)
+                    fetch = builder.gep(fetch, [ahead[1]])
+                else:
+                    emit.prefetch(b, vectors, offset=_AHEAD * width)
+                acc = emit.step([builder.gep(p, [k]) for p in pointers], b, acc)
+                b = builder.gep(b, [emit.int64(width)])
+                k = builder.add(k, one)
+            end = _State(k, b, acc, fetch)
+            _arrive(emit, at, end, block)
+            more = builder.icmp_signed("<=", k, builder.sub(depth, emit.int64(count)))
+            builder.cbranch(more, block, behind)
+            return end
+
+        state = _State(zero, tap_b, tap_acc, tap_fetch)
+        before = tap_block
+        if steps > 1:
+            many_block, rest_block = builder.append_basic_block("steps"), builder.append_basic_block("rest")
+            builder.cbranch(builder.icmp_signed(">=", depth, emit.int64(steps)), many_block, rest_block)
+            many = turns(many_block, tap_block, state, steps, rest_block)
+            builder.position_at_end(rest_block)
+            rest = _State(*(_arriving(emit, value, tap_block) for value in state))
+            _arrive(emit, rest, many, many_block)
+            builder.cbranch(builder.icmp_signed("<", rest.k, depth), depth_block, next_block)
+            state, before = rest, rest_block
         else:
-            emit.prefetch(b, vectors, offset=_AHEAD * width)
-        result = emit.step([builder.gep(p, [k]) for p in pointers], b, acc)
-        emit.arrive(acc, result, depth_block)
-        k_next = builder.add(k, one)
-        b_next = builder.gep(b, [emit.int64(width)])
-        k.add_incoming(k_next, depth_block)
-        b.add_incoming(b_next, depth_block)
-        if ahead:
-            fetch_next = builder.gep(fetch, [ahead[1]])
-            fetch.add_incoming(fetch_next, depth_block)
-        builder.cbranch(builder.icmp_signed("<", k_next, depth), depth_block, next_block)
-
+            builder.branch(depth_block)
+        last = turns(depth_block, before, state, 1, next_block)
         builder.position_at_end(next_block)
+        if steps > 1:
+            after = _State(*(_arriving(emit, value, rest_block) for value in state))
+            _arrive(emit, after, last, depth_block)
+            last = after
+        result = last.acc
+
         tap_next = builder.add(tap, one)
         tap.add_incoming(tap_next, next_block)
-        tap_b.add_incoming(b_next, next_block)
+        tap_b.add_incoming(last.b, next_block)
         if ahead:
-            tap_fetch.add_incoming(fetch_next, next_block)
+            tap_fetch.add_incoming(last.fetch, next_block)
         emit.arrive(tap_acc, result, next_block)
         builder.cbranch(builder.icmp_signed("<", tap_next, taps), tap_block, done_block)
 
@@ -291,6 +337,8 @@ multiply_and_finish_short_2, multiply_and_finish_short_1 = (
     _multiply_and_finish_rows(SHORT_ROWS, 2),
     _multiply_and_finish_rows(SHORT_ROWS, 1),
 )
+multiply_and_finish_long_2 = _multiply_and_finish_rows(ROWS, 2, _STEPS)
+multiply_and_finish_long_short_2 = _multiply_and_finish_rows(SHORT_ROWS, 2, _STEPS)
 multiply_reduce_2, multiply_reduce_1 = _multiply_reduce(ROWS, 2), _multiply_reduce(ROWS, 1)
 multiply_short_reduce_2, multiply_short_reduce_1 = (
     _multiply_reduce(SHORT_ROWS, 2),

@@ -31,8 +31,8 @@ from nbconv_kernels.cpu.microkernel import (
     ROWS,
     SHORT_ROWS,
     VECTORS,
-    multiply_and_finish_2,
-    multiply_and_finish_short_2,
+    multiply_and_finish_long_2,
+    multiply_and_finish_long_short_2,
 )
 from nbconv_kernels.cpu.movement import address, keep_alive
 
@@ -137,7 +137,7 @@ def _panels_task(
                         ahead = base + point_stride * item
                     ahead = (ahead - address(transformed, 0)) // item
                     if group < whole:
-                        multiply_and_finish_2(
+                        multiply_and_finish_long_2(
                             sources,
                             row,
                             0,
@@ -156,7 +156,7 @@ def _panels_task(
                             16,
                         )
                     else:
-                        multiply_and_finish_short_2(
+                        multiply_and_finish_long_short_2(
                             sources,
                             row,
                             0,
