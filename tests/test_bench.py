@@ -234,6 +234,25 @@ def test_errors_are_measured_against_float64():
     assert row["held"]
 
 
+def test_curves_with_winograd_and_without_agree():
+    from nbconv.bench import curves
+    from nbconv.bench.tables import TABLES
+
+    def build():
+        layers = [nb.Conv2d(1, 32, 3), nb.ReLU(), nb.Conv2d(32, 32, 3, padding=1), nb.ReLU()]
+        return nb.Sequential(*layers, nb.GlobalAvgPool2d(), nb.Flatten(), nb.Dense(32, 10), seed=0)
+
+    whole = nb.data.digits(16)
+    data = nb.data.Split(nb.data.Examples(*(part[:256] for part in whole.train)), whole.test)
+    row = curves.measure("small", build, data, 2)
+    assert row["steps"] == 8
+    assert 0 < row["first_steps_apart"] < 1e-4  # not the same algorithm, but the same learning
+    np.testing.assert_allclose(row["loss"]["high"], row["loss"]["highest"], rtol=1e-3)
+    assert row["loss"]["high"][0] == pytest.approx(np.log(10), rel=0.05)  # before it has learnt much
+    assert nb.get_precision() == "high"
+    assert "first losses within" in TABLES["curves"]([row])
+
+
 def test_memory_is_measured_in_a_process_of_its_own():
     from nbconv.bench.memory import memory
 

@@ -19,6 +19,7 @@ SECTIONS = {
     "memory": ("memory", "peak memory of a training step"),
     "scaling": ("scaling", "effective speed by batch and image size"),
     "accuracy": ("accuracy", "errors of 3 x 3 convolutions against float64"),
+    "curves": ("curves", "ResNet-18 on the digits, with Winograd's transforms and without"),
     "gemm": ("gemm", "matrix products beside the machine's peak"),
     "roofline": ("roofline", "every kernel beside its limit"),
     "avx2": ("avx2", "without AVX-512"),

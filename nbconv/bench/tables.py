@@ -108,6 +108,24 @@ def roofline(rows: Sequence[Row]) -> str:
     return table(["kernel", "ms", "GFLOP/s", "GB/s", "limit", "reached"], lines)
 
 
+def curves(rows: Sequence[Row]) -> str:
+    """Of every epoch the mean loss and the test accuracy, with Winograd's transforms and without."""
+    lines = [
+        [
+            row["name"],
+            str(epoch + 1),
+            *(f"{row['loss'][level][epoch]:.4f}" for level in row["loss"]),
+            *(f"{100 * row['accuracy'][level][epoch]:.2f} %" for level in row["accuracy"]),
+        ]
+        for row in rows
+        for epoch in range(len(next(iter(row["loss"].values()))))
+    ]
+    levels = list(rows[0]["loss"])
+    heads = [*(f"loss, {level}" for level in levels), *(f"accuracy, {level}" for level in levels)]
+    apart = [f"{row['name']}: first losses within {row['first_steps_apart']:.1e}" for row in rows]
+    return "\n".join([table(["model", "epoch", *heads], lines), *apart])
+
+
 def avx2(rows: Sequence[Row]) -> str:
     """GFLOP/s with AVX2 only, and the best peer's time over nbconv's."""
     contestants = list(dict.fromkeys(name for row in rows for name in row["gflops"]))
@@ -129,6 +147,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "memory": memory,
     "scaling": scaling,
     "accuracy": accuracy,
+    "curves": curves,
     "gemm": gemm,
     "roofline": roofline,
     "avx2": avx2,

@@ -8,7 +8,7 @@ from typing import Any
 
 from nbconv.cli import common
 
-_SECTIONS = ("inference", "training", "memory", "scaling", "accuracy", "gemm", "roofline", "avx2")
+_SECTIONS = ("inference", "training", "memory", "scaling", "accuracy", "curves", "gemm", "roofline", "avx2")
 _GPU_SECTIONS = ("convolutions", "training", "inference", "bandwidth")
 _PRECISIONS = ("highest", "high", "medium")
 _PEERS = ("pytorch", "channels_last", "compile", "onnxruntime", "openvino", "ncnn")
