@@ -5,7 +5,7 @@ import pytest
 
 from nbconv_kernels import reference
 from nbconv_kernels.cpu import program
-from nbconv_kernels.cpu.conv import gray_forward, narrow
+from nbconv_kernels.cpu.conv import gray, gray_forward, narrow
 from nbconv_kernels.cpu.conv.target import Target
 from nbconv_kernels.cpu.epilogue import finish_of
 from nbconv_kernels.geometry import conv2d_geometry
@@ -99,7 +99,40 @@ def test_an_infinite_pixel_reaches_the_windows_around_it_only(value):
     np.testing.assert_array_equal(lost, np.repeat(expected[:, None], 5, axis=1))
 
 
+MORE_FILTERS = {
+    "thirteen filters": ((2, 1, 11, 18), (13, 1, 3, 3), 1),
+    "more taps than are summed together": ((4, 1, 12, 35), (3, 1, 7, 2), (0, 1)),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", GRAY | MORE_FILTERS)
+def test_weight_gradient_of_gray_images(name, dtype):
+    x_shape, w_shape, padding = (GRAY | MORE_FILTERS)[name]
+    g = conv2d_geometry(x_shape, w_shape, padding=padding)
+    x, dy = (array.astype(dtype) for array in standard_normal(x_shape, (g.n, g.p, g.q, g.k)))
+    actual = gray.backward_weight(dy, x.transpose(0, 2, 3, 1), g)
+    exact = dy.transpose(0, 3, 1, 2).astype(np.float64), x.astype(np.float64)
+    expected = reference.conv2d_backward_weight(*exact, w_shape, padding=padding)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=LIMIT[dtype] * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_infinite_pixel_reaches_the_weights_that_saw_it_only(value):
+    x, dy = (array.astype(np.float32) for array in standard_normal((3, 20, 19, 1), (3, 18, 17, 5)))
+    x[1, 7, 18] = value  # in the last column, which only the kernel's last one reaches
+    gradient = gray.backward_weight(dy, x, conv2d_geometry((3, 1, 20, 19), (5, 1, 3, 3)))
+    np.testing.assert_array_equal(np.isfinite(gradient), np.arange(3) + np.zeros((5, 1, 3, 3)) < 2)
+
+
+def test_an_infinite_gradient_reaches_the_weights_of_its_filter_only():
+    x, dy = (array.astype(np.float32) for array in standard_normal((3, 20, 19, 1), (3, 18, 17, 5)))
+    dy[1, 4, 16, 3] = np.nan
+    gradient = gray.backward_weight(dy, x, conv2d_geometry((3, 1, 20, 19), (5, 1, 3, 3)))
+    np.testing.assert_array_equal(np.isfinite(gradient).all(axis=(1, 2, 3)), np.arange(5) != 3)
+
+
 def test_a_program_leaves_gray_images_to_their_kernel():
-    g = conv2d_geometry((1, 1, 28, 28), (4, 1, 3, 3), padding=1)
+    g = conv2d_geometry((1, 1, 28, 28), (2, 1, 3, 3), padding=1)
     assert gray_forward.suits(g, 4)
     assert not program.takes(g, np.float32)

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbconv_kernels.cpu.emitter import INT1, INT32, INT64, Emitter, address_of
+from nbconv_kernels.cpu.emitter import INT32, INT64, Emitter, address_of
 from nbconv_kernels.cpu.epilogue import within
 
 CHANNELS = 8
@@ -80,6 +80,50 @@ def write_pixels(
     return types.void(planes, i, i, bias, bounds, out, i, i, i, i), codegen
 
 
+@intrinsic
+def read_pixels(
+    typing_context: Any,
+    pixels: Any,
+    at: Any,
+    stride: Any,
+    channels: Any,
+    count: Any,
+    planes: Any,
+    to: Any,
+    plane_stride: Any,
+) -> Any:
+    """The reverse: ``count`` pixels, ``stride`` elements apart, of at most ``CHANNELS`` channels, to planes.
+
+    A vector is written to each plane, zero behind the pixels that are counted.
+    """
+    i = types.intp
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pixels, at, stride, channels, count, planes, to, plane_stride = values
+        emit = Emitter(builder, signature.args[0].dtype)
+        start = emit.pointer(address_of(context, builder, signature.args[0], pixels, at))
+        size = min(emit.lanes, CHANNELS)
+        vector = ir.VectorType(emit.element, size)
+        pieces = []
+        for piece in range(CHANNELS * emit.lanes // size):
+            pixel, channel = piece * size // CHANNELS, piece * size % CHANNELS
+            # A pixel that is not there is the first one again: it is zero in the end.
+            there = builder.icmp_signed("<", emit.int64(pixel), count)
+            where = builder.select(there, builder.mul(stride, emit.int64(pixel)), emit.int64(0))
+            pointer = builder.gep(start, [builder.add(where, emit.int64(channel))])
+            pointer = builder.bitcast(pointer, vector.as_pointer())
+            pieces.append(_load_first(emit, pointer, builder.sub(channels, emit.int64(channel))))
+        target = emit.pointer(address_of(context, builder, signature.args[5], planes, to))
+        counted = emit.lane_mask(count, 0)
+        for channel, vector in enumerate(_turned_back(emit, _joined(emit, pieces))):
+            with builder.if_then(builder.icmp_signed("<", emit.int64(channel), channels)):
+                value = builder.select(counted, vector, ir.Constant(emit.vector, None))
+                emit.store(value, builder.gep(target, [builder.mul(plane_stride, emit.int64(channel))]), 0)
+        return context.get_dummy_value()
+
+    return types.void(pixels, i, i, i, i, planes, i, i), codegen
+
+
 def _turned(emit: Emitter, vectors: list[Any]) -> list[Any]:
     """The matrix whose rows are vectors, (channels, pixels), turned."""
     low = [lane // 2 + emit.lanes * (lane % 2) for lane in range(emit.lanes)]
@@ -111,14 +155,50 @@ def _pieces(emit: Emitter, vectors: list[Any]) -> list[Any]:
     ]
 
 
+def _turned_back(emit: Emitter, vectors: list[Any]) -> list[Any]:
+    """What ``_turned`` gave, as it was: in each round, every other element goes to the second half."""
+    order_type = ir.VectorType(INT32, emit.lanes)
+    orders = [ir.Constant(order_type, [2 * lane + odd for lane in range(emit.lanes)]) for odd in (0, 1)]
+    for _ in range(CHANNELS.bit_length() - 1):
+        vectors = [
+            emit.builder.shuffle_vector(vectors[row], vectors[row + 1], order)
+            for order in orders
+            for row in range(0, CHANNELS, 2)
+        ]
+    return vectors
+
+
+def _joined(emit: Emitter, pieces: list[Any]) -> list[Any]:
+    """Pieces of one pixel as vectors, which may hold two."""
+    if emit.lanes <= CHANNELS:
+        return pieces
+    order = ir.Constant(ir.VectorType(INT32, emit.lanes), list(range(emit.lanes)))
+    pairs = zip(pieces[::2], pieces[1::2], strict=True)
+    return [emit.builder.shuffle_vector(one, other, order) for one, other in pairs]
+
+
+def _masked(emit: Emitter, what: str, vector: Any, result: Any, parameters: list[Any]) -> Any:
+    name = f"llvm.masked.{what}.v{vector.count}f{8 * emit.size}.p0"
+    return cgutils.get_or_insert_function(emit.builder.module, ir.FunctionType(result, parameters), name)
+
+
+def _mask(emit: Emitter, count: Any, lanes: int) -> Any:
+    counts = emit.splat(count, ir.VectorType(INT64, lanes))
+    return emit.builder.icmp_signed("<", ir.Constant(counts.type, list(range(lanes))), counts)
+
+
 def _store_first(emit: Emitter, value: Any, pointer: Any, count: Any) -> None:
     """Store the first ``count`` lanes."""
-    lanes = value.type.count
-    counts = emit.splat(count, ir.VectorType(INT64, lanes))
-    mask = emit.builder.icmp_signed("<", ir.Constant(counts.type, list(range(lanes))), counts)
-    function = cgutils.get_or_insert_function(
-        emit.builder.module,
-        ir.FunctionType(ir.VoidType(), [value.type, pointer.type, INT32, ir.VectorType(INT1, lanes)]),
-        f"llvm.masked.store.v{lanes}f{8 * emit.size}.p0",
-    )
+    mask = _mask(emit, count, value.type.count)
+    parameters = [value.type, pointer.type, INT32, mask.type]
+    function = _masked(emit, "store", value.type, ir.VoidType(), parameters)
     emit.builder.call(function, [value, pointer, ir.Constant(INT32, emit.size), mask])
+
+
+def _load_first(emit: Emitter, pointer: Any, count: Any) -> Any:
+    """Load the first ``count`` lanes; the others are zero."""
+    vector = pointer.type.pointee
+    mask = _mask(emit, count, vector.count)
+    function = _masked(emit, "load", vector, vector, [pointer.type, INT32, mask.type, vector])
+    zeros = ir.Constant(vector, None)
+    return emit.builder.call(function, [pointer, ir.Constant(INT32, emit.size), mask, zeros])
