@@ -24,7 +24,8 @@ each a cycle; the measured rate stands in ``benchmarks/``.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -38,8 +39,11 @@ ROWS = SIMD.rows
 SHORT_ROWS = SIMD.short_rows
 VECTORS = SIMD.vectors
 FEW_ROWS, MANY_VECTORS = 3, 4  # of a wide tile, for few rows; 12 accumulators, as AVX2 has registers for
-_STEPS = 4  # of the depth in a turn of a loop that is worth its longer compilation
+_UNROLLED = 4  # steps in a turn of those loops that are worth the longer compilation: "long" ones
 _AHEAD = 64  # rows of a panel that are on their way from memory, where it is too large for the cache
+
+
+_State = tuple[Any, ...]
 
 
 def _targets(
@@ -51,29 +55,51 @@ def _targets(
     return [emit.builder.gep(emit.pointer(address), [column]) for address in addresses]
 
 
-class _State(NamedTuple):
-    """Where a product is in the depth of a tap."""
+def _repeat(
+    emit: Emitter, count: Any, state: _State, step: Callable[[_State], _State], unrolled: int
+) -> _State:
+    """Emit ``step`` in a loop of ``count`` turns, the first part of them ``unrolled`` steps at a time.
 
-    k: Any  # steps done
-    b: Any  # pointer to the panel's row
-    acc: list[list[Any]]  # the sums
-    fetch: Any  # pointer to what is fetched next, or None
+    A state begins with the number of steps done; its parts are values, rows of vectors or None.
+    """
+    builder = emit.builder
+    for steps in (unrolled, 1) if unrolled > 1 else (1,):
+        before = builder.block
+        turn, behind = builder.append_basic_block("turn"), builder.append_basic_block("behind")
+
+        def another(done: Any, steps: int = steps) -> Any:
+            return builder.icmp_signed("<=", builder.add(done, emit.int64(steps)), count)
+
+        builder.cbranch(another(state[0]), turn, behind)
+        builder.position_at_end(turn)
+        nodes = _arriving(emit, state, before)
+        after = nodes
+        for _ in range(steps):
+            after = step(after)
+        _arrive(emit, nodes, after, turn)
+        builder.cbranch(another(after[0]), turn, behind)
+        builder.position_at_end(behind)
+        end = _arriving(emit, state, before)
+        _arrive(emit, end, after, turn)
+        state = end
+    return state
 
 
-def _arriving(emit: Emitter, value: Any, block: Any) -> Any:
-    """A phi node for a part of the state, with its value on arrival from ``block``."""
-    if value is None:
-        return None
-    if isinstance(value, list):
-        return emit.phis(value, block)
-    node = emit.builder.phi(value.type)
-    node.add_incoming(value, block)
-    return node
+def _arriving(emit: Emitter, state: _State, block: Any) -> _State:
+    """A phi node for each part of a state, with its value on arrival from ``block``."""
+    nodes = []
+    for value in state:
+        if value is None or isinstance(value, list):
+            nodes.append(value and emit.phis(value, block))
+            continue
+        nodes.append(emit.builder.phi(value.type))
+        nodes[-1].add_incoming(value, block)
+    return tuple(nodes)
 
 
-def _arrive(emit: Emitter, nodes: _State, values: _State, block: Any) -> None:
+def _arrive(emit: Emitter, nodes: _State, state: _State, block: Any) -> None:
     """The values that the phi nodes of a state have on arrival from ``block``."""
-    for node, value in zip(nodes, values, strict=True):
+    for node, value in zip(nodes, state, strict=True):
         if isinstance(node, list):
             emit.arrive(node, value, block)
         elif node is not None:
@@ -81,7 +107,7 @@ def _arrive(emit: Emitter, nodes: _State, values: _State, block: Any) -> None:
 
 
 def _multiply_rows(height: int, vectors: int) -> Any:
-    write = _writer_of_multiply_rows(height, vectors, _STEPS)
+    write = _writer_of_multiply_rows(height, vectors, _UNROLLED)
 
     @intrinsic
     def multiply_rows(
@@ -106,8 +132,8 @@ def _multiply_rows(height: int, vectors: int) -> Any:
     return multiply_rows
 
 
-def _multiply_and_finish_rows(height: int, vectors: int, steps: int = 1) -> Any:
-    write = _writer_of_multiply_rows(height, vectors, steps)
+def _multiply_and_finish_rows(height: int, vectors: int, unrolled: int = 1) -> Any:
+    write = _writer_of_multiply_rows(height, vectors, unrolled)
 
     @intrinsic
     def multiply_and_finish_rows(
@@ -135,7 +161,7 @@ def _multiply_and_finish_rows(height: int, vectors: int, steps: int = 1) -> Any:
     return multiply_and_finish_rows
 
 
-def _writer_of_multiply_rows(height: int, vectors: int, steps: int) -> Any:
+def _writer_of_multiply_rows(height: int, vectors: int, unrolled: int) -> Any:
     """What writes the code of ``multiply_rows_*``, with a finish where there is one more argument."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -157,8 +183,6 @@ def _writer_of_multiply_rows(height: int, vectors: int, steps: int) -> Any:
         )
         entry = builder.block
         tap_block = builder.append_basic_block("tap")
-        depth_block = builder.append_basic_block("depth")
-        next_block = builder.append_basic_block("next_tap")
         done_block = builder.append_basic_block("done")
         builder.cbranch(builder.icmp_signed(">", taps, zero), tap_block, done_block)
 
@@ -176,52 +200,25 @@ def _writer_of_multiply_rows(height: int, vectors: int, steps: int) -> Any:
             emit.pointer(builder.load(builder.gep(row_table, [emit.int64(r)]))) for r in range(height)
         ]
 
-        def turns(block: Any, before: Any, state: _State, count: int, behind: Any) -> _State:
-            """A loop of ``count`` steps a turn as long as a whole turn is left; its state at the end."""
-            builder.position_at_end(block)
-            at = _State(*(_arriving(emit, value, before) for value in state))
-            k, b, acc, fetch = at
-            for _ in range(count):
-                if ahead:
-                    emit.prefetch(fetch, 1)
-                    fetch = builder.gep(fetch, [ahead[1]])
-                else:
-                    emit.prefetch(b, vectors, offset=_AHEAD * width)
-                acc = emit.step([builder.gep(p, [k]) for p in pointers], b, acc)
-                b = builder.gep(b, [emit.int64(width)])
-                k = builder.add(k, one)
-            end = _State(k, b, acc, fetch)
-            _arrive(emit, at, end, block)
-            more = builder.icmp_signed("<=", k, builder.sub(depth, emit.int64(count)))
-            builder.cbranch(more, block, behind)
-            return end
+        def step(state: _State) -> _State:
+            k, b, fetch, acc = state
+            if ahead:
+                emit.prefetch(fetch, 1)
+                fetch = builder.gep(fetch, [ahead[1]])
+            else:
+                emit.prefetch(b, vectors, offset=_AHEAD * width)
+            acc = emit.step([builder.gep(p, [k]) for p in pointers], b, acc)
+            return builder.add(k, one), builder.gep(b, [emit.int64(width)]), fetch, acc
 
-        state = _State(zero, tap_b, tap_acc, tap_fetch)
-        before = tap_block
-        if steps > 1:
-            many_block, rest_block = builder.append_basic_block("steps"), builder.append_basic_block("rest")
-            builder.cbranch(builder.icmp_signed(">=", depth, emit.int64(steps)), many_block, rest_block)
-            many = turns(many_block, tap_block, state, steps, rest_block)
-            builder.position_at_end(rest_block)
-            rest = _State(*(_arriving(emit, value, tap_block) for value in state))
-            _arrive(emit, rest, many, many_block)
-            builder.cbranch(builder.icmp_signed("<", rest.k, depth), depth_block, next_block)
-            state, before = rest, rest_block
-        else:
-            builder.branch(depth_block)
-        last = turns(depth_block, before, state, 1, next_block)
-        builder.position_at_end(next_block)
-        if steps > 1:
-            after = _State(*(_arriving(emit, value, rest_block) for value in state))
-            _arrive(emit, after, last, depth_block)
-            last = after
-        result = last.acc
-
+        _, last_b, last_fetch, result = _repeat(
+            emit, depth, (zero, tap_b, tap_fetch, tap_acc), step, unrolled
+        )
+        next_block = builder.block
         tap_next = builder.add(tap, one)
         tap.add_incoming(tap_next, next_block)
-        tap_b.add_incoming(last.b, next_block)
+        tap_b.add_incoming(last_b, next_block)
         if ahead:
-            tap_fetch.add_incoming(last.fetch, next_block)
+            tap_fetch.add_incoming(last_fetch, next_block)
         emit.arrive(tap_acc, result, next_block)
         builder.cbranch(builder.icmp_signed("<", tap_next, taps), tap_block, done_block)
 
@@ -250,7 +247,7 @@ def _writer_of_multiply_rows(height: int, vectors: int, steps: int) -> Any:
     return codegen
 
 
-def _multiply_reduce(height: int, vectors: int) -> Any:
+def _multiply_reduce(height: int, vectors: int, unrolled: int = 1) -> Any:
     @intrinsic
     def multiply_reduce(
         typing_context: Any,
@@ -285,32 +282,18 @@ def _multiply_reduce(height: int, vectors: int) -> Any:
                 builder.gep(out_start, [builder.mul(out_stride, emit.int64(r))]) for r in range(height)
             ]
             nothing = [[ir.Constant(emit.vector, None)] * vectors for _ in range(height)]
-            entry = builder.block
-            loop_block = builder.append_basic_block("step")
-            done_block = builder.append_basic_block("done")
-            builder.cbranch(builder.icmp_signed(">", count, zero), loop_block, done_block)
 
-            builder.position_at_end(loop_block)
-            k = builder.phi(INT64)
-            a_row = builder.phi(a_start.type)
-            fetch = builder.phi(INT64)
-            acc = emit.phis(nothing, entry)
-            k.add_incoming(zero, entry)
-            a_row.add_incoming(a_start, entry)
-            fetch.add_incoming(ahead, entry)
-            emit.prefetch(emit.pointer(fetch), 1)
-            b = builder.gep(emit.pointer(builder.load(builder.gep(table, [k]))), [column])
-            result = emit.step([builder.gep(a_row, [emit.int64(r)]) for r in range(height)], b, acc)
-            emit.arrive(acc, result, loop_block)
-            k_next = builder.add(k, one)
-            k.add_incoming(k_next, loop_block)
-            a_row.add_incoming(builder.gep(a_row, [a_stride]), loop_block)
-            fetch.add_incoming(builder.add(fetch, ahead_step), loop_block)
-            builder.cbranch(builder.icmp_signed("<", k_next, count), loop_block, done_block)
+            def step(state: _State) -> _State:
+                k, a_row, fetch, acc = state
+                emit.prefetch(emit.pointer(fetch), 1)
+                b = builder.gep(emit.pointer(builder.load(builder.gep(table, [k]))), [column])
+                acc = emit.step([builder.gep(a_row, [emit.int64(r)]) for r in range(height)], b, acc)
+                return (
+                    *(builder.add(k, one), builder.gep(a_row, [a_stride]), builder.add(fetch, ahead_step)),
+                    acc,
+                )
 
-            builder.position_at_end(done_block)
-            final = emit.phis(nothing, entry)
-            emit.arrive(final, result, loop_block)
+            *_, final = _repeat(emit, count, (zero, a_start, ahead, nothing), step, unrolled)
             with builder.if_else(add) as (onto, over):
                 for branch, adds in ((onto, True), (over, False)):
                     with branch:
@@ -337,8 +320,9 @@ multiply_and_finish_short_2, multiply_and_finish_short_1 = (
     _multiply_and_finish_rows(SHORT_ROWS, 2),
     _multiply_and_finish_rows(SHORT_ROWS, 1),
 )
-multiply_and_finish_long_2 = _multiply_and_finish_rows(ROWS, 2, _STEPS)
-multiply_and_finish_long_short_2 = _multiply_and_finish_rows(SHORT_ROWS, 2, _STEPS)
+multiply_and_finish_long_2 = _multiply_and_finish_rows(ROWS, 2, _UNROLLED)
+multiply_and_finish_long_short_2 = _multiply_and_finish_rows(SHORT_ROWS, 2, _UNROLLED)
+multiply_reduce_long_2 = _multiply_reduce(ROWS, 2, _UNROLLED)
 multiply_reduce_2, multiply_reduce_1 = _multiply_reduce(ROWS, 2), _multiply_reduce(ROWS, 1)
 multiply_short_reduce_2, multiply_short_reduce_1 = (
     _multiply_reduce(SHORT_ROWS, 2),

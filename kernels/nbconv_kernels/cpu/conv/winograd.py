@@ -43,7 +43,7 @@ from nbconv_kernels.cpu.memory import Array, aligned_empty, empty, scratch
 from nbconv_kernels.cpu.microkernel import (
     ROWS,
     SHORT_ROWS,
-    multiply_reduce_2,
+    multiply_reduce_long_2,
     multiply_rows_2,
     multiply_short_reduce_2,
     multiply_short_rows_2,
@@ -356,7 +356,7 @@ def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums)
                 to = own_sums + (point * panels + panel) * padded_rows * width
                 for row in range(0, whole * ROWS, ROWS):
                     rows_at = own_d + point * d_stride + row
-                    multiply_reduce_2(
+                    multiply_reduce_long_2(
                         steps,
                         at,
                         count,

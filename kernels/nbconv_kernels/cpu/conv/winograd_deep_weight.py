@@ -26,7 +26,7 @@ from nbconv_kernels.cpu.conv.winograd_transforms import (
 )
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
-from nbconv_kernels.cpu.microkernel import ROWS, SHORT_ROWS, multiply_reduce_2, multiply_short_reduce_2
+from nbconv_kernels.cpu.microkernel import ROWS, SHORT_ROWS, multiply_reduce_long_2, multiply_short_reduce_2
 from nbconv_kernels.cpu.movement import address, keep_alive
 from nbconv_kernels.cpu.simd import SIMD
 
@@ -130,7 +130,7 @@ def _weights_task(task, n_tasks, covers, rows, columns, tile_count, sides, gradi
                                 fetch += turn % half * count * step
                             at = rows_at + first_row(group, whole)
                             if group < whole:
-                                multiply_reduce_2(
+                                multiply_reduce_long_2(
                                     steps,
                                     0,
                                     count,
