@@ -47,7 +47,12 @@ def pair_task(task, n_tasks, x, weight, bias, source, finish, panels, panel_bias
     middle = np.empty(_BAND * q_size * c + 16, x.dtype)
     n_panels = (columns + width - 1) // width
     bands = (p_size + _BAND - 1) // _BAND
-    for band in range(n * bands * task // n_tasks, n * bands * (task + 1) // n_tasks):
+    # Panels of bands are dealt, so that all have the same to do: where a band is shared, both make its rows.
+    units = n * bands * n_panels
+    first_unit, last_unit = units * task // n_tasks, units * (task + 1) // n_tasks
+    for band in range(first_unit // n_panels, (last_unit + n_panels - 1) // n_panels):
+        first_panel = max(zero, first_unit - band * n_panels)
+        last_panel = min(n_panels, last_unit - band * n_panels)
         image = band // bands
         p = (band - image * bands) * _BAND
         rows = min(_BAND, p_size - p)
@@ -77,7 +82,7 @@ def pair_task(task, n_tasks, x, weight, bias, source, finish, panels, panel_bias
         multiply_range(
             product,
             (zero, whole + short),
-            (zero, n_panels),
+            (first_panel, last_panel),
             whole,
             taps,
             middle,
