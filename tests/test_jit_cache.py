@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import nbconv_kernels
-from nbconv_kernels.cpu import simd
+from nbconv_kernels.cpu import cache, simd
 from nbconv_kernels.cpu.jit import kernel, parallel_for
 
 PACKAGE = Path(nbconv_kernels.__file__).parent
@@ -236,3 +236,25 @@ def test_a_kernel_compiled_to_be_inlined_can_be_called_too():
     _double(2, x, z, 2)  # and still is
     np.testing.assert_array_equal(z, y)
     assert gc.isenabled()  # compiling pauses it
+
+
+def test_a_kernel_is_compiled_once_for_all_constants(monkeypatch):
+    monkeypatch.setattr(cache, "enable", lambda dispatcher: None)
+
+    @kernel
+    def add(x, bounds, i):
+        return x[i] + bounds[0] + bounds[1]
+
+    @kernel
+    def task(task, n_tasks, x, bounds, y):
+        y[task] = add(x, (1, x.size), 3) + add(x, bounds, n_tasks)
+
+    @kernel
+    def both(x, y):
+        parallel_for(task, 1, 1, (1, x, (2, x.size), y))
+        parallel_for(task, 2, 1, (x.size - 8, x, (x.size, 0), y))
+
+    x, y = np.arange(10.0), np.empty(2)
+    both(x, y)
+    np.testing.assert_array_equal(y, (1 + 10 + 3) + (10 + 0 + 2))
+    assert len(task.overloads) == len(add.overloads) == 1

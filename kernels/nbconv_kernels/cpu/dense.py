@@ -136,7 +136,7 @@ def _multiply(a: Array, b: Array, strides: tuple[int, int], columns: int, bias: 
         return out
     by_rows = strides[0] == 1
     places = places_in_order((0,), depth, width) if by_rows else places_by_tap(1, depth, width)
-    source, target, b = a.reshape(rows, 1, 1, depth), out.reshape(rows, 1, 1, columns), b.reshape(-1)
+    source, target, b = a.reshape(-1), out.reshape(-1), b.reshape(-1)
     product = Product(
         *(rows, 1, 1), *(1, 1, depth, 0, depth), *(1, 1), *(1, 1, columns, 0, columns), *(1, 1, 0, 0)
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
-from numba.core import sigutils
+from numba.core import sigutils, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import _FunctionCompiler
 from numba.core.registry import CPUDispatcher
@@ -41,6 +41,11 @@ class KernelDispatcher(CPUDispatcher):
             py_func, whole.targetdescr, targetoptions, whole.locals, whole.pipeline_class
         )
         self._parts: set[tuple[Any, ...]] = set()  # argument types compiled for inlining only
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """What a caller needs to know of this kernel, which is compiled once for all values of constants."""
+        _, folded = self.fold_argument_types(args, kws)
+        return super().get_call_template([types.unliteral(argument) for argument in folded], {})
 
     @global_compiler_lock
     def compile(self, sig: Any) -> Any:

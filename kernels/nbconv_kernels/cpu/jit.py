@@ -61,10 +61,12 @@ def parallel_for(typing_context: Any, body: Any, n_tasks: Any, n_threads: Any, a
         MemoryError: when a body failed; the only error a kernel body can meet is a failed allocation.
     """
     dispatcher = body.dispatcher
-    body_types = (types.intp, *args.types)
+    plain = types.unliteral(args)  # a constant is an argument like others: one form of the body serves all
+    body_types = (types.intp, *plain)
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         _, task_count, thread_count, arguments = values
+        arguments = context.cast(builder, arguments, signature.args[3], plain)
         task_count = context.cast(builder, task_count, signature.args[1], types.intp)
         thread_count = context.cast(builder, thread_count, signature.args[2], types.intp)
         result = _compiled(dispatcher, types.void(*body_types))
@@ -87,7 +89,7 @@ def parallel_for(typing_context: Any, body: Any, n_tasks: Any, n_threads: Any, a
         target = context.declare_function(module, result.fndesc)
         with cgutils.for_range(inner, inner.load(callback.args[1]), intp=_INT64) as loop:
             task = inner.add(first, loop.index)
-            fields = [inner.extract_value(unpacked, i) for i in range(len(args.types))]
+            fields = [inner.extract_value(unpacked, i) for i in range(len(plain))]
             status, _ = context.call_conv.call_function(
                 inner, target, types.none, body_types, [task, *fields]
             )

@@ -343,10 +343,10 @@ def multiply(
     Args:
         product: the geometry.
         taps: int64 (taps, 2), what each tap adds to a row's source y and x.
-        source: the source's memory, 4-D and C-contiguous.
+        source: the source's memory, C-contiguous.
         panels: packed weights, of which this product uses the taps from ``first_tap`` on.
         bias: (panels * width,), zero beyond the columns.
-        out: the destination's memory, 4-D and C-contiguous.
+        out: the destination's memory, C-contiguous.
         first_tap: the first tap of ``panels`` to use.
         all_taps: taps that ``panels`` holds; as many as ``taps`` if not given.
         finish: what is done to the sums before they are stored.
