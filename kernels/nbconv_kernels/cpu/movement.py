@@ -12,6 +12,9 @@ from numba.extending import intrinsic
 from nbconv_kernels.cpu.emitter import INT32, Emitter, address_of
 from nbconv_kernels.cpu.simd import SIMD
 
+AHEAD = 256
+"""Elements by which a sweep should fetch ahead of its stores: so long a line's old content takes to come."""
+
 
 @intrinsic
 def address(typing_context: Any, array: Any, index: Any) -> Any:
@@ -33,19 +36,30 @@ def keep_alive(typing_context: Any, array: Any) -> Any:
     return types.void(array), codegen
 
 
-@intrinsic
-def prefetch(typing_context: Any, where: Any) -> Any:
-    """Start to bring the cache line at an address into the L2 cache; any address is allowed."""
+def _fetch(to_write: int) -> Any:
+    """What writes the code of a prefetch into the L2 cache."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         pointer = builder.inttoptr(values[0], ir.IntType(8).as_pointer())
-        arguments = [pointer, *(ir.Constant(INT32, value) for value in (0, 2, 1))]  # read, L2, data
+        arguments = [pointer, *(ir.Constant(INT32, value) for value in (to_write, 2, 1))]  # L2, data
         function_type = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
         function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
         builder.call(function, arguments)
         return context.get_dummy_value()
 
-    return types.void(types.intp), codegen
+    return codegen
+
+
+@intrinsic
+def prefetch(typing_context: Any, where: Any) -> Any:
+    """Start to bring the cache line at an address into the L2 cache; any address is allowed."""
+    return types.void(types.intp), _fetch(0)
+
+
+@intrinsic
+def prefetch_to_write(typing_context: Any, where: Any) -> Any:
+    """As ``prefetch``, for a line that will be written: the CPU foresees loads much better than stores."""
+    return types.void(types.intp), _fetch(1)
 
 
 @intrinsic

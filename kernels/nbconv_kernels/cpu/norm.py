@@ -30,6 +30,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
+from nbconv_kernels.cpu.movement import AHEAD, address, prefetch, prefetch_to_write
 from nbconv_kernels.cpu.simd import SIMD
 from nbconv_kernels.cpu.tasks import Rows, empty_as, row_of, rows_of, task_count
 from nbconv_kernels.cpu.vector import (
@@ -63,8 +64,11 @@ _quiet = np.errstate(all="ignore")  # as in kernels, infinity and NaN propagate 
 
 
 @kernel
-def _add_four(dy, x, row, there, count, channels, pitch, vectors, i, of_deviations, rectified, part):
-    """Sums of four neighbouring vectors over ``count`` rows, in registers: of v, then of v * (x - centre)."""
+def _add_four(dy, x, row, there, count, channels, pitch, vectors, i, ahead, of_deviations, rectified, part):
+    """Sums of four neighbouring vectors over ``count`` rows, in registers: of v, then of v * (x - centre).
+
+    Meanwhile those ``ahead`` are fetched.
+    """
     centre, sign, threshold = vectors[0], vectors[1], vectors[2]
     step = lanes(x)
     zero = fill(load(x, there + i, step), x.dtype.type(0))
@@ -73,12 +77,16 @@ def _add_four(dy, x, row, there, count, channels, pitch, vectors, i, of_deviatio
     c2, c3 = load(centre, i + 2 * step, step), load(centre, i + 3 * step, step)
     for k in range(count):
         at, to = there + k * pitch + i, row + k * channels + i
+        for v in range(4):
+            prefetch(address(x, at + ahead + v * step))
         x0, x1 = load(x, at, step), load(x, at + step, step)
         x2, x3 = load(x, at + 2 * step, step), load(x, at + 3 * step, step)
         d0, d1, d2, d3 = minus(x0, c0), minus(x1, c1), minus(x2, c2), minus(x3, c3)
         if of_deviations:
             v0, v1, v2, v3 = d0, d1, d2, d3
         else:
+            for v in range(4):
+                prefetch(address(dy, to + ahead + v * step))
             v0, v1 = load(dy, to, step), load(dy, to + step, step)
             v2, v3 = load(dy, to + 2 * step, step), load(dy, to + 3 * step, step)
             if rectified:
@@ -154,7 +162,9 @@ def _sums_task(task, n_tasks, dy, x, rows, channels, pitch, vectors, sums, of_de
         i = 0
         row, hop, leap = first * channels, width, stripe * pitch
         while i + 4 * step <= across:
-            _add_four(dy, x, row, there, count, hop, leap, vectors, i, of_deviations, rectified, part)
+            # The vectors read next: beside these, or in the block behind.
+            ahead = 4 * step if i + 8 * step <= across else count * leap - i
+            _add_four(dy, x, row, there, count, hop, leap, vectors, i, ahead, of_deviations, rectified, part)
             _keep(part, 0, sums, plain + i, 4 * step)
             _keep(part, 4 * step, sums, weighted + i, 4 * step)
             i += 4 * step
@@ -236,6 +246,7 @@ def _normalise_task(task, n_tasks, x, rows, channels, pitch, centre, scale, shif
         base, there, last = row * channels, row * pitch, min(width, (stop - row) * channels)
         for i in range(0, last, lanes(x)):
             rest = last - i
+            prefetch_to_write(address(y, base + i + AHEAD))
             value = times(minus(load(x, there + i, rest), load(centre, i, rest)), load(scale, i, rest))
             value = plus(value, load(shift, i, rest))
             if rectified:
@@ -288,6 +299,7 @@ def _gradient_task(task, n_tasks, dy, x, rows, channels, pitch, vectors, dx, rec
         base, there, last = row * channels, row * pitch, min(width, (stop - row) * channels)
         for i in range(0, last, lanes(x)):
             rest = last - i
+            prefetch_to_write(address(dx, base + i + AHEAD))
             place, gradient = load(x, there + i, rest), load(dy, base + i, rest)
             if rectified:
                 gradient = _passed(gradient, place, sign, threshold, i, rest)
