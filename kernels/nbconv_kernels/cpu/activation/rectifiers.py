@@ -12,7 +12,9 @@ from nbconv_kernels.cpu import vecmath
 from nbconv_kernels.cpu.activation.elementwise import map_elements, map_gradient
 from nbconv_kernels.cpu.jit import kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
+from nbconv_kernels.cpu.movement import AHEAD, address, prefetch_to_write
 from nbconv_kernels.cpu.tasks import check_same_shape, share
+from nbconv_kernels.cpu.vector import beats, choose, fill, lanes, load, store
 
 
 @kernel
@@ -42,10 +44,12 @@ def relu(x: Array) -> Array:
 @kernel
 def _relu_backward_task(task, n_tasks, dy, y, dx):
     first, last = share(dy.size, task, n_tasks)
-    dy, y, dx = dy[first:last], y[first:last], dx[first:last]
-    zero = dy.dtype.type(0)
-    for i in range(dy.size):
-        dx[i] = zero if y[i] <= zero else dy[i]
+    for i in range(first, last, lanes(dy)):
+        rest = last - i
+        prefetch_to_write(address(dx, i + AHEAD))
+        gradient = load(dy, i, rest)
+        zero = fill(gradient, dy.dtype.type(0))
+        store(dx, i, choose(beats(load(y, i, rest), zero), gradient, zero), rest)
 
 
 @kernel
