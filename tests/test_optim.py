@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import nbconv as nb
+from nbconv_kernels import cpu
 
 BACKENDS = ["reference", "cpu"]
 SHAPES = [(4, 3), (4,), (2, 3, 2, 2)]
@@ -276,3 +277,17 @@ def test_a_gradient_of_a_wrong_shape_is_named():
 
 def test_repr_shows_the_settings():
     assert repr(nb.SGD(parameters(), lr=0.5)).startswith("SGD(3 parameters: lr=0.5, momentum=0.0")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("op", ["sgd_step", "adam_step"])
+def test_the_moving_average_of_a_dead_unit_comes_to_rest(op, dtype):
+    """It would stay subnormal, rounding up what it loses, and make every step slow."""
+    tiny = np.finfo(dtype).tiny
+    param, grad = np.ones(3, dtype), np.zeros(3, dtype)
+    moving, squares = np.array([1.05 * tiny, -2 * tiny, np.nan], dtype), np.ones(3, dtype)
+    if op == "sgd_step":
+        cpu.sgd_step([param], [grad], [moving], lr=0.1, momentum=0.9)
+    else:
+        cpu.adam_step([param], [grad], [moving], [squares], step=5, lr=0.1)
+    np.testing.assert_array_equal(moving, np.array([0, dtype(0.9) * -2 * tiny, np.nan], dtype))

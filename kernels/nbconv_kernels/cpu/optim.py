@@ -17,6 +17,9 @@ All parameters are one long row of elements, of which a task does a part. The ke
 addresses, one row each for parameters, gradients and states, so that a step is one call whatever the number
 of parameters.
 
+The moving averages of a parameter whose gradient has become zero, a dead unit's, shrink until they are
+subnormal and stay there. Arithmetic with such numbers takes ten times as long, so they become zero.
+
 Limit: memory bandwidth: SGD with momentum reads three arrays and writes two, Adam reads four and writes
 three.
 """
@@ -25,6 +28,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from nbconv_kernels.cpu.addresses import address_tables, array_at
 from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
@@ -37,8 +42,11 @@ _BLOCK = 1024  # elements of a parameter that Adam updates at a time
 
 
 @kernel
-def _sgd_task(task, n_tasks, table, starts, lr, momentum, keep, weight_decay, nesterov, maximize, first):
+def _sgd_task(
+    task, n_tasks, table, starts, lr, momentum, keep, weight_decay, tiny, nesterov, maximize, first
+):
     begin, end = share(starts[-1], task, n_tasks)
+    zero = tiny - tiny
     for k in range(starts.size - 1):
         start, count = max(begin, starts[k]), min(end, starts[k + 1]) - max(begin, starts[k])
         if count <= 0:
@@ -54,13 +62,16 @@ def _sgd_task(task, n_tasks, table, starts, lr, momentum, keep, weight_decay, ne
         for i in range(count):
             g = -grad[i] if maximize else grad[i]
             g = g + weight_decay * p[i] if weight_decay != 0 else g
-            buffer[i] = g if first else momentum * buffer[i] + keep * g
+            moving = g if first else momentum * buffer[i] + keep * g
+            buffer[i] = zero if abs(moving) < tiny else moving
             p[i] -= lr * (g + momentum * buffer[i] if nesterov else buffer[i])
 
 
 @kernel
-def _sgd(n_tasks, table, starts, lr, momentum, keep, weight_decay, nesterov, maximize, first, n_threads):
-    settings = (lr, momentum, keep, weight_decay, nesterov, maximize, first)
+def _sgd(
+    n_tasks, table, starts, lr, momentum, keep, weight_decay, tiny, nesterov, maximize, first, n_threads
+):
+    settings = (lr, momentum, keep, weight_decay, tiny, nesterov, maximize, first)
     parallel_for(_sgd_task, n_tasks, n_threads, (n_tasks, table, starts, *settings))
 
 
@@ -91,7 +102,8 @@ def sgd_step(
     if momentum != 0 and momentum_buffers is None:
         raise ValueError("sgd_step: momentum needs momentum_buffers, got None")
     for table in address_tables("sgd_step", params, grads, momentum_buffers=momentum_buffers):
-        numbers = map(table.dtype.type, (lr, momentum, 1 - dampening, weight_decay))
+        tiny = np.finfo(table.dtype).tiny
+        numbers = map(table.dtype.type, (lr, momentum, 1 - dampening, weight_decay, tiny))
         flags = (bool(nesterov), bool(maximize), bool(first_step))
         _sgd(task_count(table.elements), table.addresses, table.starts, *numbers, *flags, num_threads())
 
@@ -111,9 +123,11 @@ def _adam_task(
     eps,
     decay,
     shrink,
+    tiny,
     maximize,
 ):
     begin, end = share(starts[-1], task, n_tasks)
+    zero = tiny - tiny
     for k in range(starts.size - 1):
         # In blocks, which the second loop finds in the cache.
         for start in range(max(begin, starts[k]), min(end, starts[k + 1]), _BLOCK):
@@ -123,7 +137,8 @@ def _adam_task(
             for i in range(count):
                 g = -grad[i] if maximize else grad[i]
                 g = g + decay * p[i] if decay != 0 else g
-                m[i] = beta1 * m[i] + rest1 * g
+                moving = beta1 * m[i] + rest1 * g
+                m[i] = zero if abs(moving) < tiny else moving
                 v[i] = beta2 * v[i] + rest2 * g * g
             largest = array_at(table[-1, k], at, count, eps)
             if table.shape[0] > 4:
@@ -173,6 +188,6 @@ def adam_step(
     decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
     numbers = (step_size, correction, beta1, 1 - beta1, beta2, 1 - beta2, eps, decay, shrink)
     for table in address_tables("adam_step", params, grads, **states):
-        typed = tuple(map(table.dtype.type, numbers))
+        typed = tuple(map(table.dtype.type, (*numbers, np.finfo(table.dtype).tiny)))
         arguments = (table.addresses, table.starts, typed, bool(maximize))
         _adam(task_count(table.elements), *arguments, num_threads())
