@@ -467,4 +467,9 @@ def _integer(value: object) -> int:
 
 
 def _hashable(value: Any) -> Any:
-    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+    """``value`` as a cache's key: itself, unless it is a list or holds one."""
+    try:
+        hash(value)
+    except TypeError:
+        return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+    return value

@@ -54,17 +54,28 @@ def aligned_empty(size: int, dtype: Any) -> Array:
 
 _POOLED = 1 << 16  # bytes from which on memory is kept; malloc keeps smaller pieces itself
 _KEPT = 1 << 26  # bytes that may be kept in any case
-_pool: dict[int, list[Array]] = {}
-_most_live = 0  # bytes that were in use at once since idle buffers were last given back
-_pool_lock = threading.Lock()
 
 
-def _references(buffers: list[Array], index: int) -> int:
-    return sys.getrefcount(buffers[index])
+class _Buffer:
+    """Memory that arrays are made in, one after the other, and where in it a cache line begins."""
+
+    __slots__ = ("memory", "start")
+
+    def __init__(self, size: int) -> None:
+        # Views refer to the owner of the memory, so that is what is kept.
+        self.memory = np.empty(size + 64, np.uint8)
+        self.start = -self.memory.__array_interface__["data"][0] % 64
+
+
+def _references(buffer: _Buffer) -> int:
+    return sys.getrefcount(buffer.memory)
 
 
 # What that is for a buffer that no array refers to; how Python counts here differs between its versions.
-_NO_VIEWS = _references([np.empty(1)], 0)
+_NO_VIEWS = _references(_Buffer(1))
+_pool: dict[int, list[_Buffer]] = {}
+_most_live = 0  # bytes that were in use at once since idle buffers were last given back
+_pool_lock = threading.Lock()
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -81,17 +92,14 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     granule = 1 << (bytes_needed.bit_length() - 4)  # sizes an eighth apart share their buffers
     size = -(-bytes_needed // granule) * granule
     with _pool_lock:
-        buffers = _pool.setdefault(size, [])
-        free = [index for index in range(len(buffers)) if _references(buffers, index) == _NO_VIEWS]
-        if not free:
+        for buffer in _pool.get(size, ()):
+            if _references(buffer) == _NO_VIEWS:
+                break
+        else:
             _drop_idle(size)
-            buffers = _pool.setdefault(size, [])
-            # Views refer to the owner of the memory, so that is what is kept, and aligned anew each time.
-            buffers.append(np.empty(size + 64, np.uint8))
-            free = [-1]
-        buffer = buffers[free[0]]
-        skip = -buffer.__array_interface__["data"][0] % 64
-        return buffer[skip : skip + bytes_needed].view(dtype).reshape(shape)
+            buffer = _Buffer(size)
+            _pool.setdefault(size, []).append(buffer)
+        return np.ndarray(shape, dtype, buffer.memory, buffer.start)
 
 
 def _drop_idle(wanted: int) -> None:
@@ -102,12 +110,11 @@ def _drop_idle(wanted: int) -> None:
     """
     global _most_live
     live, held = wanted, wanted
-    kept: dict[int, list[Array]] = {}
+    kept: dict[int, list[_Buffer]] = {}
     for size, buffers in _pool.items():
-        in_use = [index for index in range(len(buffers)) if _references(buffers, index) > _NO_VIEWS]
-        live += size * len(in_use)
+        kept[size] = [buffer for buffer in buffers if _references(buffer) > _NO_VIEWS]
+        live += size * len(kept[size])
         held += size * len(buffers)
-        kept[size] = [buffers[index] for index in in_use]
     _most_live = max(_most_live, live)
     if held > max(_KEPT, _most_live + _most_live // 4):
         _pool.clear()
