@@ -147,6 +147,25 @@ def test_ctrl_c_saves_what_there_is(capsys, tmp_path, monkeypatch):
     assert (tmp_path / "m.safetensors").exists()
 
 
+def test_ctrl_c_in_the_last_evaluation_loses_no_model(capsys, tmp_path, monkeypatch):
+    evaluate = nb.Trainer.evaluate
+
+    def interrupted(self, *arguments):
+        raise KeyboardInterrupt
+
+    def fit(self, *arguments, **options):
+        history = plain_fit(self, *arguments, **options)
+        monkeypatch.setattr(nb.Trainer, "evaluate", interrupted)
+        return history
+
+    plain_fit = nb.Trainer.fit
+    monkeypatch.setattr(nb.Trainer, "fit", fit)
+    status, _, _ = run(capsys, *TRAIN, "--epochs", 1, "--output", tmp_path / "m.safetensors")
+    assert status == 130
+    monkeypatch.setattr(nb.Trainer, "evaluate", evaluate)
+    assert run(capsys, "evaluate", tmp_path / "m.safetensors")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

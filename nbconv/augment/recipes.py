@@ -9,8 +9,8 @@ from nbconv.augment.geometric import RandomAffine, RandomCrop, RandomHorizontalF
 from nbconv.augment.transform import Transform
 
 
-def light_affine() -> Transform:
-    """For written characters: they are turned, moved, resized and slanted a little, but never mirrored."""
+def handwriting() -> Transform:
+    """For written characters: turned, moved, resized and slanted as hands do, but never mirrored."""
     return RandomAffine(15, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=(-20, 20, -10, 10))
 
 
@@ -24,6 +24,6 @@ def crop_and_flip() -> Transform:
 
 RECIPES: dict[str, Callable[[], Transform] | None] = {
     "none": None,
-    "affine": light_affine,
+    "affine": handwriting,
     "crop-flip": crop_and_flip,
 }

@@ -54,7 +54,7 @@ def gallery() -> dict[str, augment.Transform]:
         "cutout": augment.Cutout(10, 0.5),
         "erasing": augment.RandomErasing(1.0, value=0.5),
         "mixup": augment.Mixup(),
-        "light affine": recipes.light_affine(),
+        "handwriting": recipes.handwriting(),
         "all of these": augment.Compose(
             [crop, flip, augment.RandomAffine(20, shear=10), augment.GaussianNoise()]
         ),

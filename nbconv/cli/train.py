@@ -121,6 +121,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         resume=options.resume,
         verbose=not options.quiet,
     )
+    if options.output:  # before the evaluation, which may be interrupted
+        model.save(options.output, record.as_json())
+        print(f"wrote {options.output}")
     measured = trainer.evaluate(*feeding.batches(test, options.batch_size, options.workers))
     result = {
         **settings,
@@ -138,9 +141,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if checkpoint.saved:
             print(f"go on with: nbconv train --resume {shlex.quote(checkpoint.saved)}")
     print(f"held-out accuracy {common.percent(measured['accuracy'])} of {held_out:,} images")
-    if options.output:
-        model.save(options.output, record.as_json())
-        print(f"wrote {options.output}")
     if options.plot and history.epochs:
         plot.learning_curves(history, options.plot)
         print(f"wrote {options.plot}")
