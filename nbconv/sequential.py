@@ -128,6 +128,13 @@ class Sequential(Container):
         """
         return self.plan().run(x) if self.fuses and self.runs_in_order else infer_plain(self, x)
 
+    def _prepare_to_infer(self, x: npt.ArrayLike) -> Array:
+        array = self._converted(x)
+        if array.ndim != 4 or (self.fuses and self.runs_in_order and self.plan().takes_planes(array)):
+            return array
+        laid_out: Array = self.ops.channels_last(array)
+        return laid_out
+
     @property
     def runs_in_order(self) -> bool:
         """Whether evaluation is one layer after another, which a class of one's own may change."""
@@ -171,7 +178,7 @@ class Sequential(Container):
         starts = range(0, max(1, len(array)), batch_size)
         outputs: Array | None = None
         for start, some in zip(starts, ahead((array[i : i + batch_size] for i in starts), self), strict=True):
-            y = infer(self.prepare(some))
+            y = infer(self._prepare_to_infer(some))
             if outputs is None:
                 shape = (len(array), *y.shape[1:])
                 outputs = self.ops.empty_like(y, shape) if stays else np.empty(shape, y.dtype)

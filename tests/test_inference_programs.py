@@ -37,7 +37,7 @@ class _Half(nb.layers.Layer):
 
 # Layers on an input (2, 20, 9, 7), and how many of the plan's steps are left as they are.
 MODELS = {
-    "one by one": (lambda: [conv(33), nb.ReLU(), conv(8, 1, 33), conv(5, channels=8)], 1),
+    "one by one": (lambda: [conv(33), nb.ReLU(), conv(8, 1, 33), conv(5, channels=8)], 0),
     "depthwise": (lambda: [conv(groups=C), nb.BatchNorm2d(C), nb.ReLU6(), conv(40, 1), nb.ReLU6()], 0),
     "groups and strides": (lambda: [conv(40, groups=4, stride=2), nb.ReLU(), conv(16, 1, 40, stride=2)], 0),
     "winograd": (lambda: [conv(64, 1), conv(64, channels=64), nb.ReLU(), conv(64, channels=64)], 0),
@@ -93,6 +93,20 @@ PAIRS = {
 }
 
 
+# First layers, of images of 13 x 33 pixels, and the channels of these.
+IMAGES = {
+    "strided and padded": (3, lambda: nb.Conv2d(3, 33, 3, stride=2, padding=1)),
+    "padded unevenly": (3, lambda: nb.Conv2d(3, 5, (4, 2), padding="same")),
+    "not padded": (4, lambda: nb.Conv2d(4, 40, (2, 5))),
+    "dilated rows": (2, lambda: nb.Conv2d(2, 9, 3, dilation=(3, 1), padding=(3, 1))),
+    "padded beyond the kernel": (2, lambda: nb.Conv2d(2, 9, 2, padding=(3, 5))),
+    "pixels that no window reaches": (3, lambda: nb.Conv2d(3, 9, (3, 2), stride=(5, 7))),
+    "a window that sees padding only": (2, lambda: nb.Conv2d(2, 9, 3, stride=200, padding=60)),
+    "many filters of a gray image": (1, lambda: nb.Conv2d(1, 40, 3, padding=1)),
+    "side by side": (3, lambda: nb.Concat(nb.Conv2d(3, 9, 3, padding=1), nb.Conv2d(3, 7, 5, padding=2))),
+}
+
+
 def images(dtype=np.float32, height=9, width=7):
     return np.random.default_rng(0).standard_normal((2, C, height, width)).astype(dtype)
 
@@ -133,6 +147,26 @@ def test_a_pair_gives_the_same_bits(name, dtype, monkeypatch):
     np.testing.assert_array_equal(one_by_one(model, x), y)
     one = x[:1]  # an odd number of bands, of which two threads share one
     np.testing.assert_array_equal(model(one), one_by_one(model, one))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_may_lie_as_planes(name, dtype):
+    channels, make = IMAGES[name]
+    model = nb.Sequential(make(), nb.ReLU(), nb.Tanh(), seed=0, dtype=dtype)  # more than a small network
+    x = np.random.default_rng(0).standard_normal((3, channels, 13, 33)).astype(dtype)
+    pixels = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    before = x.copy()
+    expected = one_by_one(model, pixels)
+    assert isinstance(model.plan()._programs.find(x)[0][0], ProgramStep)
+    assert model.plan().takes_planes(x) == (name != "side by side")
+    for other in (x, pixels, np.asfortranarray(x), x):
+        np.testing.assert_array_equal(model(other), expected)
+    np.testing.assert_array_equal(model.predict(x, batch_size=1), expected)
+    np.testing.assert_array_equal(x, before)
+    held = [p.data for p in model.parameters()]  # no program now: the convolution lays the planes out itself
+    np.testing.assert_array_equal(model(x), expected)
+    assert held
 
 
 def test_a_result_stays_when_the_model_computes_another():

@@ -54,6 +54,10 @@ class Plan:
                 return False
         return True
 
+    def takes_planes(self, x: Array) -> bool:
+        """Whether :meth:`run` needs no channels-last copy of ``x``."""
+        return self._small is None and self._programs is not None and self._programs.takes_planes(x)
+
     def run(self, x: Array) -> Array:
         """The output for ``x``.
 

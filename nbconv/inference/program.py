@@ -19,6 +19,7 @@ from typing import Any
 from nbconv.errors import PlacedError
 from nbconv.inference.steps import CheckStep, ConcatStep, ConvStep, Step, SumStep, Values, drops
 from nbconv.inference.weights import Snapshot
+from nbconv.layers import Conv2d
 from nbconv.typing import Array, Shape
 
 _SHAPES_REMEMBERED = 16
@@ -42,16 +43,18 @@ class Programs:
         self._parameters = [p for step in convs for _, layer in step.members for p in layer.parameters()]
         self._norms = [step.weights.norm for step in convs if step.weights.norm is not None]
         self._known: dict[tuple[Any, ...], tuple[Snapshot, _Found]] = {}
+        self._with_planes: dict[tuple[Any, ...], bool] = {}
 
     def find(self, x: Array) -> _Found | None:
         """Steps for an input like ``x``, and what to drop after each; None if there are none now."""
         if x.dtype != self._dtype:
             return None
-        key = (x.shape, *self._room.state())
+        in_planes = self.takes_planes(x)
+        key = (x.shape, in_planes, *self._room.state())
         known = self._known.get(key)
         if known is None or not known[0].is_current:
             source = Snapshot.of(self._parameters, self._norms)
-            made = None if source is None else self._make(x.shape)
+            made = None if source is None else self._make(x.shape, in_planes)
             if source is None or made is None:
                 return None
             if len(self._known) >= _SHAPES_REMEMBERED:
@@ -59,7 +62,26 @@ class Programs:
             self._known[key] = known = source, (made, drops(made, self._result))
         return known[1]
 
-    def _make(self, shape: Shape) -> list[Step] | None:
+    def takes_planes(self, x: Array) -> bool:
+        """Whether ``x``, which lies in memory as planes, is best left so: one convolution reads it."""
+        if x.ndim != 4 or not x.flags.c_contiguous or x.dtype != self._dtype:
+            return False
+        key = (x.shape[1:], self._room.state())
+        if key not in self._with_planes:
+            readers = [step for step in self._steps if 0 in step.reads and not isinstance(step, CheckStep)]
+            conv = readers[0].conv if len(readers) == 1 and isinstance(readers[0], ConvStep) else None
+            self._with_planes[key] = conv is not None and self._reads_planes(conv, x.shape)
+        return self._with_planes[key]
+
+    def _reads_planes(self, conv: Conv2d, shape: Shape) -> bool:
+        try:
+            geometry = conv.geometry(shape)
+        except PlacedError:
+            return False  # the layer will say so, with its place
+        takes: bool = self._room.takes_planes(geometry, self._dtype)
+        return takes and 0 not in shape and not conv.pads
+
+    def _make(self, shape: Shape, in_planes: bool) -> list[Step] | None:
         try:
             shapes = _shapes(self._steps, shape)
         except (PlacedError, NotImplementedError):
@@ -79,7 +101,7 @@ class Programs:
             following = steps[index + 1] if index + 1 < len(steps) else None
             if not isinstance(following, ConvStep) or not self._takes(following, shapes):
                 later = {place for other in steps[index + 1 :] for place in _needs(other)} | {self._result}
-                made.append(ProgramStep(self._room, run, shapes, later))
+                made.append(ProgramStep(self._room, run, shapes, later, in_planes))
                 run = []
         return made
 
@@ -98,10 +120,16 @@ class ProgramStep(Step):
         steps: the convolutions; each has weights that may be kept.
         shapes: of all places.
         later: the places that somebody needs after the last of them.
+        in_planes: whether the model's input lies in memory as planes.
     """
 
     def __init__(
-        self, room: Any, steps: Sequence[ConvStep], shapes: dict[int, Shape], later: set[int]
+        self,
+        room: Any,
+        steps: Sequence[ConvStep],
+        shapes: dict[int, Shape],
+        later: set[int],
+        in_planes: bool,
     ) -> None:
         super().__init__(steps[0].members, steps[0].source, steps[-1].output)
         self._steps = list(steps)
@@ -137,7 +165,8 @@ class ProgramStep(Step):
             beside = (0 if step.beside is None else step.beside[0], shape[1])
             target = (beside, step.addend is not None)
             if second is None:
-                self._program.convolution(where[source], where[step.output], first, *target)
+                of_image = in_planes and source == 0
+                self._program.convolution(where[source], where[step.output], first, *target, of_image)
             else:
                 self._program.pair(where[source], where[step.output], first, second, *target)
             memory.leave(index)

@@ -119,7 +119,7 @@ class Layer:
 
         A NumPy array, unless ``x`` lies on a device: then the output stays there.
         """
-        y = self.infer(self.prepare(x))
+        y = self.infer(self._prepare_to_infer(x))
         return backends.to_numpy(y) if backends.is_on_device(y) and not backends.is_on_device(x) else y
 
     def prepare(self, x: npt.ArrayLike) -> Array:
@@ -128,14 +128,20 @@ class Layer:
         Raises:
             DTypeError: for integers and other types that are not floating point.
         """
+        array = self._converted(x)
+        return self.ops.channels_last(array) if array.ndim == 4 else array
+
+    def _converted(self, x: npt.ArrayLike) -> Array:
+        """``x`` as an array of this layer's backend and dtype."""
         array = backends.array_of(x)
         if array.dtype.kind != "f":
             hint = "; images of 0 to 255 are best divided by 255" if array.dtype.kind in "iu" else ""
             raise self._wrong_dtype(array, "floating point numbers", hint)
-        array = backends.to_backend(array, self.backend, self.dtype)
-        if array.ndim == 4:
-            array = self.ops.channels_last(array)
-        return array
+        return backends.to_backend(array, self.backend, self.dtype)
+
+    def _prepare_to_infer(self, x: npt.ArrayLike) -> Array:
+        """As :meth:`prepare`, but in the memory layout that this layer's :meth:`infer` likes best."""
+        return self.prepare(x)
 
     @property
     def output_is_free(self) -> bool:

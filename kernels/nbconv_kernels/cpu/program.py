@@ -19,7 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbconv_kernels.cpu.addresses import array_at
-from nbconv_kernels.cpu.conv import depthwise, depthwise_pair, depthwise_tile, direct, implicit_gemm, winograd
+from nbconv_kernels.cpu.conv import (
+    depthwise,
+    depthwise_pair,
+    depthwise_tile,
+    direct,
+    image_bands,
+    implicit_gemm,
+    winograd,
+)
 from nbconv_kernels.cpu.conv.choice import algorithm
 from nbconv_kernels.cpu.conv.packing import panel_width
 from nbconv_kernels.cpu.conv.target import Kept
@@ -29,8 +37,9 @@ from nbconv_kernels.cpu.memory import Array, empty, nhwc, scratch
 from nbconv_kernels.geometry import Conv2dGeometry
 from nbconv_kernels.precision import get_precision
 
-_PRODUCT, _DEPTHWISE, _WINOGRAD, _PAIR, _NOTHING = 0, 1, 2, 3, 4
+_PRODUCT, _DEPTHWISE, _WINOGRAD, _PAIR, _IMAGE, _NOTHING = 0, 1, 2, 3, 4, 5
 _COLUMNS = 48  # of the table
+_SMALL = 1 << 15  # multiply-adds below which a parallel region costs more than it saves
 _OWN = 13  # the first column whose meaning depends on the algorithm
 
 
@@ -100,6 +109,18 @@ def _steps(table, bounds, taps, bases, zero_bias, memory):
                     *(taps[:1], y, finish),
                 ),
             )
+        elif row[0] == _IMAGE:
+            parallel_for(
+                image_bands.band_task,
+                n_threads,
+                n_threads,
+                (
+                    *(n_threads, x, weight, bias, (own[0], own[1], own[2], own[3])),
+                    (own[4], own[5], own[6], own[7], own[8], own[9], own[10]),
+                    (own[11], own[12], own[13], own[14], own[15], own[16], own[17], own[18]),
+                    *(taps[own[19] : own[19] + own[4]], y, finish),
+                ),
+            )
         elif row[0] == _WINOGRAD:
             image = x.reshape(own[0], own[1], own[2], own[3])
             out = y.reshape(own[4], own[5], own[6], own[7])
@@ -146,6 +167,7 @@ class Program:
         self._bounds: list[tuple[float, float]] = []
         self._taps: list[Array] = [np.zeros((1, 2), np.int64)]  # one of a 1 x 1 convolution
         self._alive: list[Array] = []  # those behind the addresses
+        self._planes: set[int] = set()  # numbers of arrays that lie as planes
         self._memory = 0
         self._ready: tuple[Array, ...] = ()
 
@@ -156,6 +178,7 @@ class Program:
         layer: Layer,
         beside: tuple[int, int],
         add: bool,
+        in_planes: bool = False,
     ) -> None:
         """Add a convolution that :func:`takes` allows.
 
@@ -165,6 +188,7 @@ class Program:
             layer: the convolution.
             beside: the first channel of ``y`` to write, and how many channels it has.
             add: whether to add to what is there.
+            in_planes: whether the pixels lie as (N, C, H, W) instead, which :func:`takes_planes` must allow.
         """
         weight, bias, g, activation, kept = layer
         chosen = algorithm(g, self._dtype.itemsize, kept=True)
@@ -187,6 +211,19 @@ class Program:
             parts, threads = depthwise_tile.division(g.n, g.p, g.q, g.c, g.stride_h, self._dtype.itemsize)
             own = (g.h, g.w, g.c, g.stride_h, g.pad_top, g.pad_left, g.n, g.p, g.q, channels, channel, parts)
             self._add(_DEPTHWISE, x, y, taps, start, sizes, threads, finish, own)
+        elif image_bands.suits(g):
+            ((panels, start),) = direct.prepared(weight, bias, g, kept)
+            taps = np.array([(r * g.dilation_h, 0) for r in range(g.r)], np.int64)
+            own = (
+                *(g.h, g.w, g.c, int(in_planes)),
+                *(g.r, g.s, g.stride_h, g.stride_w, g.dilation_h, g.pad_top, g.pad_left),
+                *(g.n, g.p, g.q, channels, channel, g.k, len(self._zero_bias)),
+                *(image_bands.rows_of_band(g, num_threads()), sum(map(len, self._taps))),
+            )
+            threads = num_threads() if g.macs > _SMALL else 1
+            self._add(_IMAGE, x, y, panels, start, sizes, threads, finish, own)
+            self._taps.append(taps)
+            self._planes |= {x.array} if in_planes else set()
         else:
             taps = direct.taps(g, 1)
             for group, (panels, start) in enumerate(direct.prepared(weight, bias, g, kept)):
@@ -239,11 +276,16 @@ class Program:
         if not self._ready:
             table = np.array(self._rows, np.int64).reshape(-1, _COLUMNS)
             self._ready = table, np.array(self._bounds).reshape(-1, 2), np.concatenate(self._taps)
-        pixels = [empty((size,), self._dtype), *map(nhwc, arrays)]
+        pixels = [empty((size,), self._dtype)]
+        for number, array in enumerate(arrays, 1):
+            pixels.append(np.ascontiguousarray(array) if number in self._planes else nhwc(array))
         bases = np.array([_address(array) for array in pixels], np.int64)
         memory = scratch("winograd block", self._memory, self._dtype)
         _steps(*self._ready, bases, self._zero_bias, memory)
-        return [pixels[0], *(array.transpose(0, 3, 1, 2) for array in pixels[1:])]
+        return [
+            array if number in self._planes or number == 0 else array.transpose(0, 3, 1, 2)
+            for number, array in enumerate(pixels)
+        ]
 
     def _add(
         self,
@@ -274,9 +316,14 @@ def pairs(first: Conv2dGeometry, second: Conv2dGeometry, dtype: np.dtype[Any]) -
     return depthwise_pair.suits(first, second, num_threads())
 
 
+def takes_planes(g: Conv2dGeometry, dtype: np.dtype[Any]) -> bool:
+    """Whether a program may hold this convolution of pixels that lie as planes, and is none the slower."""
+    return algorithm(g, np.dtype(dtype).itemsize, kept=True) is direct and image_bands.suits(g)
+
+
 def takes(g: Conv2dGeometry, dtype: np.dtype[Any]) -> bool:
     """Whether a program may hold this convolution."""
     chosen = algorithm(g, np.dtype(dtype).itemsize, kept=True)
     if chosen is direct:
-        return not direct.merges_columns(g)
+        return image_bands.suits(g) or not direct.merges_columns(g)
     return chosen is winograd or (chosen is depthwise and depthwise_tile.suits(g))
