@@ -13,6 +13,8 @@ each tile, a vector of channels at a time, the gradient where the index says and
 index lies outside its tile, all is done again for windows that may overlap: clear the image, then add element
 by element.
 
+Windows of 2 x 2 pixels, the usual ones, are spelt out (``two_by_two``).
+
 Limit: memory bandwidth; with overlapping windows one scattered addition, about 2 ns, an output.
 """
 
@@ -22,6 +24,7 @@ import numpy as np
 
 from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty_nchw
+from nbconv_kernels.cpu.pool.two_by_two import pool_by_two, tile_by_two
 from nbconv_kernels.cpu.tasks import row_of, task_count
 from nbconv_kernels.cpu.vector import (
     beats,
@@ -53,11 +56,16 @@ def _max_pool_task(task, n_tasks, x, y, indices, geometry):
     (n, c, h, w, r_size, s_size, p_size, q_size) = geometry[:8]
     (stride_h, stride_w, pad_top, _, pad_left, _, dilation_h, dilation_w) = geometry[8:]
     step = lanes(x)
+    by_two = r_size == s_size == 2 and dilation_h == dilation_w == 1
     for row in range(n * p_size * task // n_tasks, n * p_size * (task + 1) // n_tasks):
         image = row // p_size
         top = (row - image * p_size) * stride_h - pad_top
         r_first, r_last = taps_inside(top, dilation_h, r_size, h)
-        for q in range(q_size):
+        done = 0
+        if by_two and pad_left == 0 and r_first == 0 and r_last == 2:
+            done = min(q_size, (w - 2) // stride_w + 1)
+            pool_by_two(x, y, indices, (image * h * w, top * w, stride_w, w, c), row * q_size * c, done)
+        for q in range(done, q_size):
             left = q * stride_w - pad_left
             s_first, s_last = taps_inside(left, dilation_w, s_size, w)
             start = (top + r_first * dilation_h) * w + left + s_first * dilation_w
@@ -121,12 +129,24 @@ def _channels_of(part, parts, channels):
 def _tiles_task(task, n_tasks, dy, indices, dx, shape, parts, outside):
     images, channels, h, w, p_size, q_size = shape
     tile_h, tile_w = h // p_size, w // q_size
+    by_two = tile_h == tile_w == 2 and w == 2 * q_size
     zero = fill(dy, dy.dtype.type(0))
     for job in range(images * parts * task // n_tasks, images * parts * (task + 1) // n_tasks):
         image = job // parts
         first, last = _channels_of(job - image * parts, parts, channels)
         found = 0
-        for y in range(h):
+        for p in range(p_size if by_two else 0):
+            for q in range(q_size):
+                source = ((image * p_size + p) * q_size + q) * channels
+                number = 2 * p * w + 2 * q
+                for channel in range(first, last, lanes(dy)):
+                    at = (image * h * w + number) * channels + channel
+                    places = (at, number, w, channels)
+                    found += tile_by_two(dy, indices, dx, places, source + channel, last - channel)
+            if found != (p + 1) * q_size * (last - first):
+                outside[task] = 1
+                return
+        for y in range(2 * p_size if by_two else 0, h):
             p = y // tile_h
             for q in range(q_size + 1):  # behind the last tile there may be pixels in no window
                 inside = p < p_size and q < q_size
