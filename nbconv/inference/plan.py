@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from nbconv.inference.program import Programs
 from nbconv.inference.small import SmallNetwork
 from nbconv.inference.steps import Step, Values, drops
 from nbconv.layers import Layer
+from nbconv.layers.base import latest_revision
 from nbconv.typing import Array
 
 
@@ -37,6 +39,7 @@ class Plan:
         self._output = output
         self._watched = list(watched)
         self._lists = list(lists)
+        self._checked = -1  # the latest revision of all layers when these were looked at
         small = SmallNetwork(self.steps)
         self._small = small if small.is_possible else None
         programs = Programs(self.steps, output)
@@ -46,13 +49,14 @@ class Plan:
     @property
     def is_current(self) -> bool:
         """Whether no layer has been exchanged and no attribute of one been set since this was compiled."""
-        for layer, revision in self._watched:
-            if layer.revision != revision:
+        latest = latest_revision()
+        if latest != self._checked:
+            if any(layer.revision != revision for layer, revision in self._watched):
                 return False
-        for layers, copy in self._lists:
-            if len(layers) != len(copy) or any(a is not b for a, b in zip(layers, copy, strict=True)):
-                return False
-        return True
+            self._checked = latest
+        return all(
+            len(layers) == len(copy) and all(map(operator.is_, layers, copy)) for layers, copy in self._lists
+        )
 
     def takes_planes(self, x: Array) -> bool:
         """Whether :meth:`run` needs no channels-last copy of ``x``."""

@@ -109,7 +109,14 @@ class PreparedWeights:
 
 
 def _statistics(norm: BatchNorm2d) -> list[bytes | _Same]:
-    return [_Same(v) if backends.is_on_device(v) else np.asarray(v).tobytes() for v in norm.statistics]
+    return [
+        value.tobytes()
+        if isinstance(value, np.ndarray)
+        else _Same(value)
+        if backends.is_on_device(value)
+        else np.asarray(value).tobytes()
+        for value in norm.statistics
+    ]
 
 
 class _Same:

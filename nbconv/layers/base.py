@@ -23,6 +23,7 @@ from nbconv.typing import Array, Backprop, DType, Shape
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _SHAPES_REMEMBERED = 256
 _REVISIONS = itertools.count(1)
+_latest = [0]  # given to a layer
 
 
 class Traced(NamedTuple):
@@ -81,7 +82,8 @@ class Layer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        vars(self)["_revision"] = next(_REVISIONS)
+        revision = vars(self)["_revision"] = next(_REVISIONS)
+        _latest[0] = revision  # last: who sees it has not seen the layer as it was before
 
     @property
     def revision(self) -> int:
@@ -378,3 +380,8 @@ def _short(value: object) -> str:
         first, second = map(_short, value)
         return first if first == second else f"({first}, {second})"
     return repr(value)
+
+
+def latest_revision() -> int:
+    """A number that another one replaces whenever an attribute of any layer is set."""
+    return _latest[0]
