@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbconv_kernels.cpu.conv import depthwise_tile
+from nbconv_kernels.cpu.conv import depthwise_tile, depthwise_weight
 from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
 from nbconv_kernels.cpu.epilogue import PLAIN
 from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
@@ -216,6 +216,8 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
 
 def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     """(N, P, Q, C), (N, H, W, C) -> (C, 1, R, S)."""
+    if depthwise_tile.suits(g):
+        return depthwise_weight.backward_weight(dy, x, g)
     partial = np.empty((get_num_threads(), g.r, g.s, g.c), x.dtype)
     _backward_weight(dy, x, _strides(g), partial, len(partial), num_threads())
     return np.ascontiguousarray(partial[0].transpose(2, 0, 1)).reshape(g.weight_shape)
