@@ -66,6 +66,8 @@ def _sum_tile(height: int, width: int, stride: int) -> Any:
             taps = emit.pointer(address_of(context, builder, signature.args[1], weight, emit.int64(0)))
             tap_rows = [builder.gep(taps, [builder.mul(pitch, emit.int64(tap))]) for tap in range(9)]
             start = emit.pointer(address_of(context, builder, signature.args[2], bias, emit.int64(0)))
+            # Where the tile beside this one will be stored: by then those lines have come.
+            next_tile = builder.mul(pitch, emit.int64(width))
 
             def write(at: Any, mask: Any | None) -> None:
                 def load(pointer: Any) -> Any:
@@ -91,6 +93,7 @@ def _sum_tile(height: int, width: int, stride: int) -> Any:
                 for y in range(height):
                     for x in range(width):
                         place = builder.gep(places[y][x], [at])
+                        emit.prefetch(builder.gep(place, [next_tile]), 1, write=True)
                         if mask is None:
                             emit.store(sums[y][x], place, 0)
                         else:
