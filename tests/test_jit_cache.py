@@ -257,4 +257,32 @@ def test_a_kernel_is_compiled_once_for_all_constants(monkeypatch):
     x, y = np.arange(10.0), np.empty(2)
     both(x, y)
     np.testing.assert_array_equal(y, (1 + 10 + 3) + (10 + 0 + 2))
-    assert len(task.overloads) == len(add.overloads) == 1
+    assert len(task._parts) == len(add._parts) == 1
+
+
+def instructions_of_a_caller(callee_first):
+    @kernel
+    def squares(x, n):
+        total = 0.0
+        for i in range(n):
+            total += x[i] * x[i]
+        return total
+
+    @kernel
+    def caller(x):
+        total = 0.0
+        for i in range(x.size):
+            total += squares(x, i) * x[i] + squares(x, i)
+        return total
+
+    x = np.ones(50)
+    if callee_first:
+        squares(x, 3)
+    caller(x)
+    (code,) = caller.inspect_asm().values()
+    return [line.split()[0] for line in code.splitlines() if line.startswith("\t") and line[1] != "."]
+
+
+def test_machine_code_does_not_depend_on_what_ran_before(monkeypatch):
+    monkeypatch.setattr(cache, "enable", lambda dispatcher: None)
+    assert instructions_of_a_caller(callee_first=True) == instructions_of_a_caller(callee_first=False)

@@ -47,12 +47,6 @@ def kernel(function: Callable[..., Any]) -> Any:
     return compiled
 
 
-def _compiled(dispatcher: Any, signature: Any) -> Any:
-    """The compile result of a kernel for these argument types, compiling it when it is not there."""
-    dispatcher.compile(signature)
-    return dispatcher.get_compile_result(signature)
-
-
 @intrinsic
 def parallel_for(typing_context: Any, body: Any, n_tasks: Any, n_threads: Any, args: Any) -> Any:
     """Call ``body(task, *args)`` for task = 0 .. n_tasks - 1 on ``n_threads`` threads (in order on one).
@@ -69,7 +63,7 @@ def parallel_for(typing_context: Any, body: Any, n_tasks: Any, n_threads: Any, a
         arguments = context.cast(builder, arguments, signature.args[3], plain)
         task_count = context.cast(builder, task_count, signature.args[1], types.intp)
         thread_count = context.cast(builder, thread_count, signature.args[2], types.intp)
-        result = _compiled(dispatcher, types.void(*body_types))
+        result = dispatcher.get_compile_result(types.void(*body_types))
         context.active_code_library.add_linking_library(result.library)
         module = builder.module
 
