@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite.binding import Linkage
 from numba.core import typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
@@ -50,6 +51,10 @@ class PartLibrary(KernelLibrary):
         """Link what is called."""
         for needed in self._linking_libraries:
             self._final_module.link_in(needed._get_module_for_linking(), preserve=True)
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.external:
+                function.linkage = "linkonce_odr"  # several callers may bring it, and none needs to keep it
+        self._shared_module = self._final_module
         self._finalized = True
 
 

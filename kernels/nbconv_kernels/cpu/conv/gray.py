@@ -48,7 +48,9 @@ def _weights_task(task, n_tasks, dy, x, sizes, pads, sums):
     plane = p_size * pitch_y
     padded = np.zeros((p_size + r_size - 1) * pitch_x, x.dtype)
     planes = np.zeros(filters * plane, x.dtype)
-    steps = np.zeros(taps, np.int64)  # those of no tap repeat the first: their sums are dropped
+    steps = np.empty(taps, np.int64)
+    for tap in range(r_size * s_size, taps):
+        steps[tap] = 0  # those of no tap repeat the first: their sums are dropped
     for r in range(r_size):
         for s in range(s_size):
             steps[r * s_size + s] = r * pitch_x + s
