@@ -129,11 +129,12 @@ class Sequential(Container):
         return self.plan().run(x) if self.fuses and self.runs_in_order else infer_plain(self, x)
 
     def _prepare_to_infer(self, x: npt.ArrayLike) -> Array:
-        array = self._converted(x)
-        if array.ndim != 4 or (self.fuses and self.runs_in_order and self.plan().takes_planes(array)):
-            return array
-        laid_out: Array = self.ops.channels_last(array)
-        return laid_out
+        if self.fuses and self.runs_in_order and type(self).prepare is Sequential.prepare:
+            array = self._converted(x)
+            if array.ndim == 4 and self.plan().takes_planes(array):
+                return array
+            x = array
+        return self.prepare(x)
 
     @property
     def runs_in_order(self) -> bool:

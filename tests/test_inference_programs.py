@@ -169,6 +169,17 @@ def test_images_may_lie_as_planes(name, dtype):
     assert held
 
 
+def test_an_own_way_to_prepare_is_kept():
+    class Halved(nb.Sequential):
+        def prepare(self, x):
+            return super().prepare(x) / 2
+
+    layers = [nb.Conv2d(3, 5, 3, padding=1, bias=False), nb.Tanh()]
+    x = images()[:, :3].copy()
+    y = nb.Sequential(*layers, seed=0)(x / 2)
+    np.testing.assert_array_equal(Halved(*layers)(x), y)
+
+
 def test_a_result_stays_when_the_model_computes_another():
     model, x = nb.Sequential(conv(), conv(), seed=0), images()
     y = model(x)

@@ -66,12 +66,16 @@ class Programs:
         """Whether ``x``, which lies in memory as planes, is best left so: one convolution reads it."""
         if x.ndim != 4 or not x.flags.c_contiguous or x.dtype != self._dtype:
             return False
-        key = (x.shape[1:], self._room.state())
-        if key not in self._with_planes:
+        key = (x.shape, *self._room.state())
+        known = self._with_planes.get(key)
+        if known is None:
             readers = [step for step in self._steps if 0 in step.reads and not isinstance(step, CheckStep)]
             conv = readers[0].conv if len(readers) == 1 and isinstance(readers[0], ConvStep) else None
-            self._with_planes[key] = conv is not None and self._reads_planes(conv, x.shape)
-        return self._with_planes[key]
+            known = conv is not None and self._reads_planes(conv, x.shape)
+            if len(self._with_planes) >= _SHAPES_REMEMBERED:
+                self._with_planes.clear()
+            self._with_planes[key] = known
+        return known
 
     def _reads_planes(self, conv: Conv2d, shape: Shape) -> bool:
         try:
