@@ -21,17 +21,10 @@ from nbconv_kernels.cpu.conv import weight_gradient_deep
 from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import panel_width
 from nbconv_kernels.cpu.conv.reduction_tables import Reduction, abreast_at, first_row, put_abreast, tabulate
+from nbconv_kernels.cpu.conv.reduction_tile import multiply_tile
 from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
-from nbconv_kernels.cpu.microkernel import (
-    ROWS,
-    SHORT_ROWS,
-    VECTORS,
-    multiply_reduce_1,
-    multiply_reduce_2,
-    multiply_short_reduce_1,
-    multiply_short_reduce_2,
-)
+from nbconv_kernels.cpu.microkernel import ROWS, SHORT_ROWS, VECTORS
 from nbconv_kernels.cpu.movement import address, gather_panel, keep_alive
 
 _BLOCK = 128  # pixels: 192 rows of two vectors are 24 KB, half of an L1 cache
@@ -103,71 +96,10 @@ def _reduce_task(task, n_tasks, reduction, covers, taps, dy, x, sums, width):
                     to = own + ((tap * panels + panel) * padded_rows + row) * width
                     fetch = dy_at + ahead if ahead < dy_bytes else x_at + ahead - dy_bytes
                     ahead += share
-                    if group < whole:
-                        if wide:
-                            multiply_reduce_2(
-                                table,
-                                table_at,
-                                count,
-                                shift,
-                                abreast,
-                                rows_at,
-                                ROWS,
-                                sums,
-                                to,
-                                width,
-                                add,
-                                fetch,
-                                ahead_step,
-                            )
-                        else:
-                            multiply_reduce_1(
-                                table,
-                                table_at,
-                                count,
-                                shift,
-                                abreast,
-                                rows_at,
-                                ROWS,
-                                sums,
-                                to,
-                                width,
-                                add,
-                                fetch,
-                                ahead_step,
-                            )
-                    elif wide:
-                        multiply_short_reduce_2(
-                            table,
-                            table_at,
-                            count,
-                            shift,
-                            abreast,
-                            rows_at,
-                            SHORT_ROWS,
-                            sums,
-                            to,
-                            width,
-                            add,
-                            fetch,
-                            ahead_step,
-                        )
-                    else:
-                        multiply_short_reduce_1(
-                            table,
-                            table_at,
-                            count,
-                            shift,
-                            abreast,
-                            rows_at,
-                            SHORT_ROWS,
-                            sums,
-                            to,
-                            width,
-                            add,
-                            fetch,
-                            ahead_step,
-                        )
+                    multiply_tile(
+                        *(group < whole, wide, table, table_at, count, shift, abreast, rows_at),
+                        *(sums, to, width, add, fetch, ahead_step),
+                    )
     keep_alive(zeros)
     keep_alive(tail)
     keep_alive(block)

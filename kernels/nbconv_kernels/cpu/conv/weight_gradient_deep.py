@@ -13,17 +13,10 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.cpu.conv.reduction_tables import Reduction, abreast_at, first_row, put_abreast, tabulate
+from nbconv_kernels.cpu.conv.reduction_tile import multiply_tile
 from nbconv_kernels.cpu.jit import kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array
-from nbconv_kernels.cpu.microkernel import (
-    ROWS,
-    SHORT_ROWS,
-    VECTORS,
-    multiply_reduce_1,
-    multiply_reduce_2,
-    multiply_short_reduce_1,
-    multiply_short_reduce_2,
-)
+from nbconv_kernels.cpu.microkernel import ROWS, SHORT_ROWS, VECTORS
 from nbconv_kernels.cpu.movement import address, gather_panel, keep_alive
 from nbconv_kernels.cpu.vector import lanes, transpose_square
 
@@ -110,74 +103,11 @@ def _weights_task(task, n_tasks, reduction, covers, taps, dy, x, width, by_panel
                     add, to = first_pixel > 0, tap * ROWS * width
                     for group in range(first, last):
                         row = abreast_at(group, whole, pixels) - begin
-                        if group < whole:
-                            row += first_pixel * ROWS
-                            if wide:
-                                multiply_reduce_2(
-                                    block_rows,
-                                    0,
-                                    count,
-                                    0,
-                                    abreast,
-                                    row,
-                                    ROWS,
-                                    sums,
-                                    to,
-                                    width,
-                                    add,
-                                    nothing_ahead,
-                                    0,
-                                )
-                            else:
-                                multiply_reduce_1(
-                                    block_rows,
-                                    0,
-                                    count,
-                                    0,
-                                    abreast,
-                                    row,
-                                    ROWS,
-                                    sums,
-                                    to,
-                                    width,
-                                    add,
-                                    nothing_ahead,
-                                    0,
-                                )
-                        else:
-                            row += first_pixel * SHORT_ROWS
-                            if wide:
-                                multiply_short_reduce_2(
-                                    block_rows,
-                                    0,
-                                    count,
-                                    0,
-                                    abreast,
-                                    row,
-                                    SHORT_ROWS,
-                                    sums,
-                                    to,
-                                    width,
-                                    add,
-                                    nothing_ahead,
-                                    0,
-                                )
-                            else:
-                                multiply_short_reduce_1(
-                                    block_rows,
-                                    0,
-                                    count,
-                                    0,
-                                    abreast,
-                                    row,
-                                    SHORT_ROWS,
-                                    sums,
-                                    to,
-                                    width,
-                                    add,
-                                    nothing_ahead,
-                                    0,
-                                )
+                        row += first_pixel * (ROWS if group < whole else SHORT_ROWS)
+                        multiply_tile(
+                            *(group < whole, wide, block_rows, 0, count, 0, abreast, row),
+                            *(sums, to, width, add, nothing_ahead, 0),
+                        )
                         to += group_size
             for group in range(first, last):
                 row = first_row(group, whole)
