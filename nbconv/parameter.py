@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import sys
 import threading
 from types import SimpleNamespace
@@ -19,6 +20,15 @@ from nbconv.typing import Array, DType, Shape
 # One lock for all: it is held only while a parameter is drawn, once in its life.
 _DRAWING = threading.Lock()
 _STAMPS = itertools.count()
+
+
+def _unlock() -> None:
+    """In a forked child: who held the lock in the parent is not here to let go of it."""
+    global _DRAWING
+    _DRAWING = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)
 
 
 class Parameter:

@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: never stale, never fatal; and thread pools and instruction sets other than ours.
+"""Compiled kernels on disk: never stale, never fatal; and instruction sets other than ours.
 
 Most tests run processes of their own, because all of this is decided when the package is imported.
 """
@@ -144,37 +144,6 @@ def test_a_cache_that_cannot_be_written(tmp_path):
     assert directory == "None"
     assert compiled
     assert results == ["[0.0, 0.0, 2.0]", 0.8808]
-
-
-THREADS = """
-import threading
-import numpy as np
-from nbconv_kernels import cpu
-from nbconv_kernels.cpu import jit
-assert jit.threading_layer() == "workqueue"
-rng = np.random.default_rng(0)
-x = rng.normal(size=(8, 16, 40, 40)).astype(np.float32)
-expected = np.maximum(x, 0), x.mean(axis=(0, 2, 3))
-wrong = []
-def work():
-    for _ in range(100):
-        y, (mean, _) = cpu.relu(x), cpu.batch_norm2d_statistics(x)
-        if not (np.array_equal(y, expected[0]) and np.allclose(mean, expected[1], atol=1e-5)):
-            wrong.append(y)
-workers = [threading.Thread(target=work) for _ in range(2)]
-for worker in workers:
-    worker.start()
-work()
-for worker in workers:
-    worker.join()
-print(len(wrong))
-"""
-
-
-def test_workqueue_takes_one_python_thread_at_a_time(warm):
-    """Numba's fallback pool aborts a process in which two threads enter it."""
-    env = environment(warm, NUMBA_THREADING_LAYER="workqueue", NUMBA_NUM_THREADS="2")
-    assert output(start(THREADS, env)) == "0"
 
 
 # One call of each way through the kernels, in the form that costs the least to compile.

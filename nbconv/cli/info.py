@@ -68,7 +68,7 @@ def _cpu() -> dict[str, Any]:
     try:
         import llvmlite.binding as llvm
 
-        from nbconv_kernels.cpu import cache, jit, simd
+        from nbconv_kernels.cpu import cache, cpus, jit, simd
     except Exception as error:  # the command is here to report what is broken, not to break
         return {**found, "error": f"{type(error).__name__}: {error}"}
     directory = cache.directory()
@@ -80,6 +80,7 @@ def _cpu() -> dict[str, Any]:
         "vector_bits": 8 * simd.SIMD.bytes,
         "threads": jit.get_num_threads(),
         "threading_layer": jit.threading_layer(),
+        "available_cpus": cpus.available(),
         "cache_directory": None if directory is None else str(directory),
     }
 

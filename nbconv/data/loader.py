@@ -1,7 +1,7 @@
 """Batches of a data set, made ahead of the trainer by threads.
 
-Threads, not processes: a process forked while OpenMP's threads run would hang. Decoding and compiled
-kernels let go of Python's lock, so that the threads do work side by side.
+Threads, not processes: batches need not be copied from one to the other. Decoding and compiled kernels let go
+of Python's lock, so that the threads do work side by side.
 """
 
 from __future__ import annotations

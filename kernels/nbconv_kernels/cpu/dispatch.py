@@ -19,9 +19,12 @@ from numba.core.dispatcher import _FunctionCompiler
 from numba.core.registry import CPUDispatcher
 from numba.core.typing import make_concrete_template
 
+from nbconv_kernels import forks
 from nbconv_kernels.cpu.pipeline import KernelCompiler, PartCompiler
 
 __all__ = ["KernelDispatcher"]
+
+forks.wait_for(global_compiler_lock)  # the child could not go on with what another thread was compiling
 
 
 class _AsPart(_FunctionCompiler):

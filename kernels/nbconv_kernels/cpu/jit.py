@@ -4,17 +4,15 @@
 but no flag assumes NaN or infinity away, and sums are not reordered: LLVM compiles a loop twice, in vectors
 and one by one, and takes the second where arrays lie too close together to tell apart. Both must round alike.
 
-``parallel_for(body, n_tasks, n_threads, args)`` calls ``body(task, *args)`` for every task on Numba's thread
-pool. It does what ``prange`` does with a quarter of the compile time (0.1 s instead of 0.5 s a kernel), as it
-skips Numba's array-expression analysis: the body is an ordinary kernel, and all that is generated is a loop
-over tasks. Tasks are numbered, so a kernel that splits its work by task number gives the same bits whichever
-thread runs it.
+``parallel_for(body, n_tasks, n_threads, args)`` calls ``body(task, *args)`` for every task on our own threads
+(``workers``). It does what ``prange`` does with a quarter of the compile time (0.1 s instead of 0.5 s a
+kernel), as it skips Numba's array-expression analysis: the body is an ordinary kernel, and all that is
+generated is a function for one task. Tasks are numbered, so a kernel that splits its work by task number
+gives the same bits whichever thread runs it.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from nbconv_kernels.cpu import cache
+from nbconv_kernels.cpu import cache, workers
 from nbconv_kernels.cpu.dispatch import KernelDispatcher
 
 FASTMATH = {"contract", "nsz"}
@@ -68,27 +66,19 @@ def parallel_for(typing_context: Any, body: Any, n_tasks: Any, n_threads: Any, a
         module = builder.module
 
         shared_type = ir.LiteralStructType([arguments.type, _INT32])
-        callback_type = ir.FunctionType(
-            ir.VoidType(), [_BYTES.as_pointer(), _INT64.as_pointer(), _INT64.as_pointer(), _BYTES]
-        )
-        # The pool calls back as a NumPy ufunc loop. Its one "array" starts at address 0 with a step of 1, so
-        # that the array's address is the number of the first task to run.
-        callback = ir.Function(module, callback_type, module.get_unique_name("tasks"))
+        callback_type = ir.FunctionType(ir.VoidType(), [_INT64, _BYTES])
+        callback = ir.Function(module, callback_type, module.get_unique_name("task"))
         callback.linkage = "internal"
         inner = ir.IRBuilder(callback.append_basic_block("entry"))
-        shared = inner.bitcast(callback.args[3], shared_type.as_pointer())
+        task = callback.args[0]
+        shared = inner.bitcast(callback.args[1], shared_type.as_pointer())
         unpacked = inner.load(cgutils.gep_inbounds(inner, shared, 0, 0))
         failed = cgutils.gep_inbounds(inner, shared, 0, 1)
-        first = inner.ptrtoint(inner.load(callback.args[0]), _INT64)
         target = context.declare_function(module, result.fndesc)
-        with cgutils.for_range(inner, inner.load(callback.args[1]), intp=_INT64) as loop:
-            task = inner.add(first, loop.index)
-            fields = [inner.extract_value(unpacked, i) for i in range(len(plain))]
-            status, _ = context.call_conv.call_function(
-                inner, target, types.none, body_types, [task, *fields]
-            )
-            with cgutils.if_unlikely(inner, status.is_error):
-                inner.store(ir.Constant(_INT32, 1), failed)
+        fields = [inner.extract_value(unpacked, i) for i in range(len(plain))]
+        status, _ = context.call_conv.call_function(inner, target, types.none, body_types, [task, *fields])
+        with cgutils.if_unlikely(inner, status.is_error):
+            inner.store(ir.Constant(_INT32, 1), failed)
         inner.ret_void()
 
         state = cgutils.alloca_once(builder, shared_type)
@@ -96,25 +86,19 @@ def parallel_for(typing_context: Any, body: Any, n_tasks: Any, n_threads: Any, a
         failed = cgutils.gep_inbounds(builder, state, 0, 1)
         builder.store(ir.Constant(_INT32, 0), failed)
         data = builder.bitcast(state, _BYTES)
-        base = cgutils.alloca_once_value(builder, ir.Constant(_BYTES, None))
-        extent = cgutils.alloca_once_value(builder, task_count)
-        step = cgutils.alloca_once_value(builder, ir.Constant(_INT64, 1))
-        pool_type = ir.FunctionType(ir.VoidType(), [_BYTES, *callback_type.args, _INT64, _INT64, _INT32])
-        pool = cgutils.get_or_insert_function(module, pool_type, "numba_parallel_for")
-        # An atomic comparison tells the optimiser nothing about which branch is likely, and none is needed:
-        # one task or one thread runs here, without waking the pool.
+        run_type = ir.FunctionType(ir.VoidType(), [_INT64] * 4)
+        run = cgutils.get_or_insert_function(module, run_type, workers.RUN)
+        # One task, or one thread, needs nothing atomic, and leaves the optimiser a plain loop.
         serial = builder.or_(
             builder.icmp_signed("<=", thread_count, ir.Constant(_INT64, 1)),
             builder.icmp_signed("<=", task_count, ir.Constant(_INT64, 1)),
         )
-        with builder.if_else(serial) as (here, in_pool):
-            with here:
-                builder.call(callback, [base, extent, step, data])
-            with in_pool:
-                threads = builder.trunc(thread_count, _INT32)
-                zero, one = ir.Constant(_INT64, 0), ir.Constant(_INT64, 1)
-                entry = builder.bitcast(callback, _BYTES)
-                builder.call(pool, [entry, base, extent, step, data, zero, one, threads])
+        with builder.if_else(serial) as (here, together):
+            with here, cgutils.for_range(builder, task_count, intp=_INT64) as loop:
+                builder.call(callback, [loop.index, data])
+            with together:
+                entry, address = (builder.ptrtoint(pointer, _INT64) for pointer in (callback, data))
+                builder.call(run, [entry, task_count, thread_count, address])
         with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, builder.load(failed))):
             context.call_conv.return_user_exc(
                 builder, MemoryError, ("a kernel could not allocate its scratch",)
@@ -138,6 +122,7 @@ def set_num_threads(n: int) -> None:
     if not 1 <= n <= limit:
         raise ValueError(f"set_num_threads: expected 1 to {limit} (NUMBA_NUM_THREADS) threads, got {n}")
     _threads = n
+    workers.count_cpus()
 
 
 def get_num_threads() -> int:
@@ -146,30 +131,10 @@ def get_num_threads() -> int:
 
 
 def num_threads() -> int:
-    """The number of threads a kernel may start now.
-
-    Numba's ``workqueue`` pool aborts the process when two Python threads enter it at once. Where it is the
-    only pool, threads other than the main one therefore run their tasks in order themselves: same tasks, same
-    bits.
-    """
-    if _layer == "workqueue" and threading.current_thread() is not threading.main_thread():
-        return 1
+    """The same, as kernels call it."""
     return get_num_threads()
 
 
 def threading_layer() -> str:
-    """The pool in use: "omp", "tbb" or "workqueue"."""
-    return _layer
-
-
-def _start_pool() -> str:
-    """Start Numba's thread pool: OpenMP's if there is one, as its parallel regions open fastest."""
-    from numba.np.ufunc import parallel
-
-    if "NUMBA_THREADING_LAYER" not in os.environ and "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
-        numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
-    parallel._launch_threads()
-    return str(parallel.threading_layer())
-
-
-_layer = _start_pool()
+    """Whose threads run kernels: nbconv's own (``workers``), whichever of Numba's is asked for."""
+    return "nbconv"

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from nbconv_kernels import forks
+
 Array = np.ndarray[Any, np.dtype[Any]]
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))  # compared with a dtype much faster than their classes
 
@@ -78,6 +80,7 @@ _NO_VIEWS = _references(_Buffer(1))
 _pool: dict[int, list[_Buffer]] = {}
 _most_live = 0  # bytes that were in use at once since idle buffers were last given back
 _pool_lock = threading.Lock()
+forks.wait_for(_pool_lock)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:

@@ -6,7 +6,6 @@ compiles a device function; ``compiling_for`` answers in its place.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -19,6 +18,9 @@ if not hasattr(np, "row_stack"):  # numba-cuda up to 0.30 names it, NumPy 2.5 ha
 
 import numba.cuda.dispatcher
 from numba import cuda, float32, int32, int64, types, uint8, uint32, uint64
+from numba.cuda.core.compiler_lock import global_compiler_lock
+
+from nbconv_kernels import forks
 
 __all__ = [
     "bytes_",
@@ -48,12 +50,15 @@ f32s, i32s, i64s, u32s, bytes_ = (types.CPointer(kind) for kind in (float32, int
 Capability = tuple[int, int] | tuple[int, int, str]
 """A compute capability: (8, 0), or (9, 0, "a") with the instructions that only this one has."""
 
-_compiling = threading.RLock()
+forks.wait_for(global_compiler_lock)
 
 
 @contextmanager
 def compiling_for(capability: Capability) -> Iterator[None]:
     """Compile for this compute capability, whatever device there is or is not."""
     device = SimpleNamespace(compute_capability=capability[:2])
-    with _compiling, mock.patch.object(numba.cuda.dispatcher, "get_current_device", return_value=device):
+    with (
+        global_compiler_lock,
+        mock.patch.object(numba.cuda.dispatcher, "get_current_device", return_value=device),
+    ):
         yield
