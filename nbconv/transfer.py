@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from nbconv.layers import Conv2d, Dense, Layer
+from nbconv.layers import Conv2d, Dense, Layer, state
 from nbconv.layers.freezing import is_settled
 from nbconv.parameter import Parameter
 from nbconv.typing import Array
@@ -124,7 +124,7 @@ def replace_head(model: Sequential, num_classes: int, seed: int | None) -> None:
 
 
 def _has_weights(layer: Layer) -> bool:
-    return any(isinstance(value, Parameter) for value in vars(layer).values())
+    return any(isinstance(value, Parameter) for value in state.attributes(layer).values())
 
 
 def _units(model: Layer, depth: int) -> list[list[Parameter]]:

@@ -50,12 +50,14 @@ class Programs:
         if x.dtype != self._dtype:
             return None
         in_planes = self.takes_planes(x)
-        key = (x.shape, in_planes, *self._room.state())
+        state = self._room.state()
+        key = (x.shape, in_planes, *state)
         known = self._known.get(key)
         if known is None or not known[0].is_current:
             source = Snapshot.of(self._parameters, self._norms)
             made = None if source is None else self._make(x.shape, in_planes)
-            if source is None or made is None:
+            # Steps one by one give the same bits. The state differs if another thread changed it meanwhile.
+            if source is None or made is None or self._room.state() != state:
                 return None
             if len(self._known) >= _SHAPES_REMEMBERED:
                 self._known.clear()
@@ -66,7 +68,8 @@ class Programs:
         """Whether ``x``, which lies in memory as planes, is best left so: one convolution reads it."""
         if x.ndim != 4 or not x.flags.c_contiguous or x.dtype != self._dtype:
             return False
-        key = (x.shape, *self._room.state())
+        state = self._room.state()
+        key = (x.shape, *state)
         known = self._with_planes.get(key)
         if known is None:
             readers = [step for step in self._steps if 0 in step.reads and not isinstance(step, CheckStep)]
@@ -74,7 +77,8 @@ class Programs:
             known = conv is not None and self._reads_planes(conv, x.shape)
             if len(self._with_planes) >= _SHAPES_REMEMBERED:
                 self._with_planes.clear()
-            self._with_planes[key] = known
+            if self._room.state() == state:
+                self._with_planes[key] = known
         return known
 
     def _reads_planes(self, conv: Conv2d, shape: Shape) -> bool:
@@ -99,8 +103,6 @@ class Programs:
             if not isinstance(step, ConvStep) or not self._takes(step, shapes):
                 made.append(step)
                 continue
-            if step.weights.get().kept is None:
-                return None
             run.append(step)
             following = steps[index + 1] if index + 1 < len(steps) else None
             if not isinstance(following, ConvStep) or not self._takes(following, shapes):
@@ -121,7 +123,7 @@ class ProgramStep(Step):
 
     Args:
         room: the backend's module for programs.
-        steps: the convolutions; each has weights that may be kept.
+        steps: the convolutions.
         shapes: of all places.
         later: the places that somebody needs after the last of them.
         in_planes: whether the model's input lies in memory as planes.

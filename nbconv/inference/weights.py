@@ -6,7 +6,8 @@ nothing tells. What is kept is therefore used again only if no change is possibl
 
 * A parameter stamps each handing out of its array. If at the time of folding nobody held the array but the
   parameter (it counts the references), and none has been handed out since, it has its values still. This
-  costs a comparison of two numbers. While somebody does hold the array, weights are prepared at each call.
+  costs a comparison of two numbers. While somebody does hold the array, weights are prepared at each call, in
+  the same way: the last bits of a result do not depend on who else holds the weights.
 * Running statistics are plain arrays, small ones: they are compared with copies. On a device that would
   mean to wait for it, so there they count as the same as long as they are the same arrays: assign new ones
   instead of writing into them.
@@ -34,12 +35,12 @@ class Weights(NamedTuple):
     Attributes:
         weight: with the normalisation's scale in it.
         bias: with its shift.
-        kept: for the backend, where it keeps what it makes of them; None if they must not be kept.
+        kept: where the backend keeps what it makes of them; serves one call if they may change after it.
     """
 
     weight: Array
     bias: Array | None
-    kept: dict[str, object] | None
+    kept: dict[str, object]
 
 
 class Snapshot:
@@ -73,7 +74,7 @@ class _Kept(NamedTuple):
 
     source: Snapshot | None
     folded: tuple[Array, Array] | None
-    kept: dict[str, object] | None
+    kept: dict[str, object]
 
 
 class PreparedWeights:
@@ -105,7 +106,7 @@ class PreparedWeights:
     def _make(self) -> _Kept:
         source = Snapshot.of(self._parameters, [] if self.norm is None else [self.norm])
         folded = None if self.norm is None else _fold(self.conv, self.norm)
-        return _Kept(source, folded, None if source is None else {})
+        return _Kept(source, folded, {})
 
 
 def _statistics(norm: BatchNorm2d) -> list[bytes | _Same]:

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nbconv.layers import state
 from nbconv.parameter import Parameter
 from nbconv.typing import Shape
 
 if TYPE_CHECKING:
     from nbconv.inference.steps import Step
+    from nbconv.layers import Layer
     from nbconv.layers.conv import Conv2d
     from nbconv.sequential import Sequential
 
@@ -118,8 +120,8 @@ def _row(step: Step, shapes: dict[int, Shape], itemsize: int) -> PlanRow:
     )
 
 
-def _own_parameters(layer: object) -> list[Parameter]:
-    return [value for value in vars(layer).values() if isinstance(value, Parameter)]
+def _own_parameters(layer: Layer) -> list[Parameter]:
+    return [value for value in state.attributes(layer).values() if isinstance(value, Parameter)]
 
 
 def _algorithm(conv: Conv2d, shape: Shape, itemsize: int) -> str:

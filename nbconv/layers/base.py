@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from types import ModuleType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,29 @@ from nbconv.layers.receptive import Span
 from nbconv.parameter import Parameter
 from nbconv.typing import Array, Backprop, DType, Shape
 
+_Value = TypeVar("_Value")
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _SHAPES_REMEMBERED = 256
 _REVISIONS = itertools.count(1)
 _latest = [0]  # given to a layer
+_MADE_AGAIN = frozenset({"ops", "_plan", "_accepted"})
+
+
+class _cached(Generic[_Value]):  # noqa: N801 - a decorator
+    """Python 3.12's ``cached_property``; that of 3.11 holds a lock, which a child forked then finds held."""
+
+    def __init__(self, make: Callable[[Any], _Value]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layer: Any, owner: type | None = None) -> _Value:
+        if layer is None:
+            return self  # type: ignore[return-value]
+        value: _Value = vars(layer).setdefault(self._name, self._make(layer))
+        return value
 
 
 class Traced(NamedTuple):
@@ -216,13 +234,13 @@ class Layer:
 
     def children(self) -> dict[str, Layer]:
         """The layers directly inside this one, by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
+        return {name: value for name, value in state.attributes(self).items() if isinstance(value, Layer)}
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """("0.weight", parameter) for every parameter in here, each once even if layers share it."""
         seen: set[int] = set()
         for name, layer in self.named_layers(prefix):
-            for own, value in vars(layer).items():
+            for own, value in state.attributes(layer).items():
                 if isinstance(value, Parameter) and id(value) not in seen:
                     seen.add(id(value))
                     yield (f"{name}.{own}" if name else own), value
@@ -350,12 +368,12 @@ class Layer:
 
     # Inner workings
 
-    @cached_property
+    @_cached
     def ops(self) -> ModuleType:
         """The functions of the layer's backend."""
         return backends.get(self.backend)
 
-    @cached_property
+    @_cached
     def _accepted(self) -> set[Shape]:
         return set()
 
@@ -365,7 +383,7 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         # A module cannot be copied or pickled, it is found again by name; a plan is for this very object.
-        return {key: value for key, value in vars(self).items() if key not in ("ops", "_plan")}
+        return {key: value for key, value in state.attributes(self).items() if key not in _MADE_AGAIN}
 
 
 def _is_switch(layer: Layer, name: str, value: object) -> bool:

@@ -35,6 +35,11 @@ def class_key(layer_class: type[Layer]) -> str:
     return f"{layer_class.__module__}.{layer_class.__qualname__}"
 
 
+def attributes(layer: Layer) -> dict[str, Any]:
+    """A layer's attributes by name, as a copy: another thread that computes may just be adding one."""
+    return vars(layer).copy()
+
+
 def tensors(layer: Layer) -> dict[str, Array]:
     """All parameters and buffers as NumPy arrays, not copied where they are NumPy arrays already."""
     return {
@@ -102,7 +107,7 @@ def _slots(layer: Layer) -> dict[str, tuple[Parameter | Layer, str]]:
     slots: dict[str, tuple[Parameter | Layer, str]] = {}
     for position, inner in layer.named_layers():
         prefix = f"{position}." if position else ""
-        for name, value in vars(inner).items():
+        for name, value in attributes(inner).items():
             if isinstance(value, Parameter):
                 slots[prefix + name] = value, name
         for name in inner.buffer_names:

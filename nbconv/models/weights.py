@@ -12,7 +12,7 @@ from typing import Any
 
 from nbconv import serialization
 from nbconv.errors import StateDictError
-from nbconv.layers import Layer
+from nbconv.layers import Layer, state
 from nbconv.parameter import Parameter
 from nbconv.sequential import Sequential
 
@@ -81,5 +81,5 @@ def torchvision_keys(model: Sequential, names: Iterable[str]) -> dict[str, str]:
 
 def _leaves(layer: Layer) -> list[str]:
     """The names of a layer's own parameters and buffers."""
-    parameters = [name for name, value in vars(layer).items() if isinstance(value, Parameter)]
+    parameters = [name for name, value in state.attributes(layer).items() if isinstance(value, Parameter)]
     return parameters + [name for name in layer.buffer_names if getattr(layer, name) is not None]
