@@ -103,6 +103,16 @@ def test_every_task_runs_once(n_tasks, n_threads):
     np.testing.assert_array_equal(counts, np.arange(1, n_tasks + 1))
 
 
+def test_regions_without_end():
+    """Their number, half a word, begins anew: after an hour of them, or two."""
+    counts = np.zeros(3, np.int64)
+    for number in (0x7FFFFFFF, -1):
+        workers._words[workers._OPEN] = (number - 2) << 32
+        _count(5, 3, 2, counts)
+    assert workers._words[workers._OPEN] >> 32 == (2 if workers.started() else -3)
+    np.testing.assert_array_equal(counts, 10 * np.arange(1, 4))
+
+
 def test_many_callers_at_once():
     wrong = []
 

@@ -8,6 +8,7 @@ sequentially consistent: all threads see all of them in one order, which "I slee
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -34,6 +35,8 @@ def make_words(count: int) -> Array:
     """The row, ``count`` zeros; there is one in a process, made before any code that uses it is loaded."""
     words = aligned_empty(count, np.int64)
     words[:] = 0
+    # Threads look at it until the process ends, which is later than Python does.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(words))
     llvm.add_symbol(_SYMBOL, words.__array_interface__["data"][0])
     return words
 
