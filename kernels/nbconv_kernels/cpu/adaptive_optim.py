@@ -30,7 +30,7 @@ import math
 from collections.abc import Sequence
 
 from nbconv_kernels.cpu.addresses import address_tables, array_at
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array
 from nbconv_kernels.cpu.tasks import share, task_count
 
@@ -101,7 +101,7 @@ def rmsprop_step(
     for table in address_tables("rmsprop_step", params, grads, **states):
         typed = tuple(map(table.dtype.type, numbers))
         flags = (bool(maximize), grad_avgs is not None)
-        _rmsprop(task_count(table.elements), table.addresses, table.starts, typed, *flags, num_threads())
+        _rmsprop(task_count(table.elements), table.addresses, table.starts, typed, *flags, get_num_threads())
 
 
 @kernel
@@ -151,7 +151,7 @@ def adagrad_step(
     for table in address_tables("adagrad_step", params, grads, sums=sums):
         typed = tuple(map(table.dtype.type, numbers))
         arguments = (table.addresses, table.starts, typed, bool(maximize))
-        _adagrad(task_count(table.elements), *arguments, num_threads())
+        _adagrad(task_count(table.elements), *arguments, get_num_threads())
 
 
 @kernel
@@ -202,4 +202,4 @@ def lion_step(
     for table in address_tables("lion_step", params, grads, exp_avgs=exp_avgs):
         typed = tuple(map(table.dtype.type, numbers))
         arguments = (table.addresses, table.starts, typed, bool(maximize))
-        _lion(task_count(table.elements), *arguments, num_threads())
+        _lion(task_count(table.elements), *arguments, get_num_threads())

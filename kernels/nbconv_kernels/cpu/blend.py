@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, empty_nchw
 from nbconv_kernels.cpu.tasks import row_of, task_count
 from nbconv_kernels.cpu.vector import fill, lanes, load, plus, store, times
@@ -125,5 +125,5 @@ def blend(x: Array, rows: Axis, columns: Axis, value: float = 0.0) -> Array:
     y = empty_nchw(*x.shape[:2], *size, x.dtype)
     tables = (tuple(rows), tuple(columns))
     arguments = (row_of(x), row_of(y), (*x.shape, *size), x.dtype.type(value), *tables)
-    _blend(task_count(max(x.size, y.size)), *arguments, num_threads())
+    _blend(task_count(max(x.size, y.size)), *arguments, get_num_threads())
     return y

@@ -22,7 +22,7 @@ from nbconv_kernels.cpu.conv.direct import padded_bias
 from nbconv_kernels.cpu.conv.implicit_gemm import multiply_range
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap
 from nbconv_kernels.cpu.epilogue import ACTIVATIONS
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.matvec import VECTORS_AT_ONCE, four_sums
 from nbconv_kernels.cpu.memory import Array, aligned_empty, scratch
 from nbconv_kernels.cpu.microkernel import ROWS, SHORT_ROWS
@@ -225,7 +225,7 @@ class Chain:
         images = x.size // self._size_in
         if not x.flags.writeable:  # which would be another type to compile for
             x = x.copy()
-        threads = max(1, min(num_threads(), images)) if images * self._work > _SMALL else 1
+        threads = max(1, min(get_num_threads(), images)) if images * self._work > _SMALL else 1
         half = -(-self._largest * min(_IMAGES, max(1, images)) // _LINE) * _LINE
         own = 2 * half + -(-self._scratch // _LINE) * _LINE
         memory = scratch("chain", threads * own, self._dtype)

@@ -15,7 +15,7 @@ from math import prod
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty, empty_nchw
 from nbconv_kernels.cpu.tasks import row_of, task_count
 
@@ -48,7 +48,7 @@ def _columns(x: Array, x_first: int, y: Array, y_first: int, count: int, add: bo
     source = (row_of(x), x_first * length, x.shape[1] * length)
     target = (row_of(y), y_first * length, y.shape[1] * length)
     run = count * length
-    _move(task_count(rows * run), *source, *target, rows, run, add, num_threads())
+    _move(task_count(rows * run), *source, *target, rows, run, add, get_num_threads())
 
 
 def _empty(shape: tuple[int, ...], channels: int, dtype: np.typing.DTypeLike) -> Array:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
 from nbconv_kernels.cpu.vector import fill, lanes, load, plus, times, total
@@ -53,7 +53,7 @@ def _channel_sums(a: Array, b: Array | None = None) -> Array:
     n, _, h, w = a.shape
     sums = np.empty((n, h, w), a.dtype)
     rows = (row_of(a), row_of(a if b is None else b))
-    _sum(task_count(a.size), *rows, b is not None, sums.reshape(-1), num_threads())
+    _sum(task_count(a.size), *rows, b is not None, sums.reshape(-1), get_num_threads())
     return sums
 
 
@@ -87,7 +87,7 @@ def _slide(n_tasks, values, window, out, n_threads):
 def _weighted(values: Array, window: Array) -> Array:
     """Sums over the window around each position of a map (N, H, W), of what lies in the image."""
     out = np.empty_like(values)
-    _slide(task_count(values.size * window.size), values, window, out, num_threads())
+    _slide(task_count(values.size * window.size), values, window, out, get_num_threads())
     return out
 
 
@@ -143,7 +143,7 @@ def _minus(x: Array, shift: Array) -> Array:
     """``x`` minus a map at every channel."""
     y = empty_as(x)
     if x.size:
-        _shift(task_count(x.size), row_of(x), shift.reshape(-1), row_of(y), num_threads())
+        _shift(task_count(x.size), row_of(x), shift.reshape(-1), row_of(y), get_num_threads())
     return y
 
 
@@ -207,7 +207,7 @@ def divisive_norm(x: Array, window: Array, eps: float = 1e-4) -> Array:
     y = empty_as(x)
     if x.size:
         row, factors = row_of(x), (1 / divisor).reshape(-1)
-        _combine(task_count(x.size), row, factors, row, factors[:0], row_of(y), num_threads())
+        _combine(task_count(x.size), row, factors, row, factors[:0], row_of(y), get_num_threads())
     return y
 
 
@@ -234,7 +234,7 @@ def divisive_norm_backward(dy: Array, x: Array, window: Array, eps: float = 1e-4
     if x.size:
         factors = ((1 / divisor).reshape(-1), mean.spread(per_deviation).reshape(-1))
         rows = (row_of(dy), factors[0], row_of(x), factors[1])
-        _combine(task_count(x.size), *rows, row_of(dx), num_threads())
+        _combine(task_count(x.size), *rows, row_of(dx), get_num_threads())
     return dx
 
 

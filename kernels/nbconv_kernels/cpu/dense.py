@@ -16,7 +16,7 @@ from nbconv_kernels.cpu.conv.packing import pack, pack_range, panel_width, place
 from nbconv_kernels.cpu.conv.reduction_tables import Reduction
 from nbconv_kernels.cpu.conv.weight_gradient import reduce
 from nbconv_kernels.cpu.epilogue import PLAIN
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.layout import transposed
 from nbconv_kernels.cpu.matvec import VECTORS_AT_ONCE, matvec
 from nbconv_kernels.cpu.memory import Array, check_float, empty, scratch
@@ -140,7 +140,7 @@ def _multiply(a: Array, b: Array, strides: tuple[int, int], columns: int, bias: 
     product = Product(
         *(rows, 1, 1), *(1, 1, depth, 0, depth), *(1, 1), *(1, 1, columns, 0, columns), *(1, 1, 0, 0)
     )
-    threads = num_threads() if rows * depth * columns > _SMALL else 1
+    threads = get_num_threads() if rows * depth * columns > _SMALL else 1
     if threads > 1 and (start.size < threads * width or rows > _TALL * columns):
         panels = pack("weights", b, 0, strides, columns, depth if by_rows else 1, places, width)
         multiply(product, _ONE_TAP, source, panels, start, target)

@@ -15,7 +15,7 @@ import operator
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.philox import BLOCKS, philox
 from nbconv_kernels.cpu.tasks import empty_as, row_of, share, task_count
@@ -64,7 +64,7 @@ def dropout(x: Array, p: float, seed: int, offset: int) -> Array:
     threshold = np.uint32(math.ceil(p * 2.0**24))
     scale = dtype.type(1 / (1 - p) if p < 1 else 0)
     key = (np.uint64(seed), np.uint64(offset))
-    _dropout(task_count(x.size), row_of(x), threshold, scale, *key, row_of(y), num_threads())
+    _dropout(task_count(x.size), row_of(x), threshold, scale, *key, row_of(y), get_num_threads())
     return y
 
 
@@ -97,5 +97,5 @@ def dropout2d(x: Array, p: float, seed: int, offset: int) -> Array:
     factors = dropout(np.ones(x.shape[:2], dtype), p, seed, offset)
     y = empty_as(x)
     pixels = x.shape[2] * x.shape[3]
-    _scale_channels(task_count(x.size), row_of(x), factors, row_of(y), pixels, num_threads())
+    _scale_channels(task_count(x.size), row_of(x), factors, row_of(y), pixels, get_num_threads())
     return y

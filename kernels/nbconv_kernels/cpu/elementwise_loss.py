@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads
+from nbconv_kernels.cpu.jit import get_num_threads, kernel
 from nbconv_kernels.cpu.memory import Array
 from nbconv_kernels.cpu.tasks import empty_as, row_of, task_count
 from nbconv_kernels.cpu.vector import fill, lanes, load, plus, total
@@ -47,7 +47,7 @@ def elementwise_loss(launch: Any, x: Array, *arguments: Any, reduction: str) -> 
     n_tasks = task_count(x.size)
     sums = np.zeros(n_tasks)
     scale = x.dtype.type(scale_of(reduction, x.size))
-    launch(n_tasks, row_of(x), *arguments, scale, row_of(losses), row_of(dx), sums, num_threads())
+    launch(n_tasks, row_of(x), *arguments, scale, row_of(losses), row_of(dx), sums, get_num_threads())
     return (losses if each else reduced(float(sums.sum()), reduction, x.size)), dx
 
 

@@ -22,7 +22,7 @@ import operator
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
 from nbconv_kernels.cpu.vector import lanes, load, load_double, minus, plus, store, times
@@ -113,7 +113,7 @@ def group_norm(
         shifts = np.zeros(shape[2], dtype) if bias is None else np.ascontiguousarray(bias)
         n_tasks = task_count(x.size)
         arguments = (row_of(x), row_of(y), shape, _parts(shape, n_tasks), factors, shifts, float(eps))
-        _forward(n_tasks, *arguments, num_threads())
+        _forward(n_tasks, *arguments, get_num_threads())
     return y
 
 
@@ -201,7 +201,7 @@ def group_norm_backward(
         n_tasks = task_count(x.size)
         rows = (row_of(dy), row_of(x), row_of(dx))
         settings = (shape, _parts(shape, n_tasks), factors, float(eps))
-        _backward(n_tasks, *rows, *settings, dweights, dbiases, num_threads())
+        _backward(n_tasks, *rows, *settings, dweights, dbiases, get_num_threads())
     return dx, dweights.sum(axis=0).astype(dtype), dbiases.sum(axis=0).astype(dtype)
 
 

@@ -130,11 +130,6 @@ def get_num_threads() -> int:
     return numba.config.NUMBA_NUM_THREADS if _threads is None else _threads
 
 
-def num_threads() -> int:
-    """The same, as kernels call it."""
-    return get_num_threads()
-
-
 def threading_layer() -> str:
     """Whose threads run kernels: nbconv's own (``workers``), whichever of Numba's is asked for."""
     return "nbconv"

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.layout import channels_last
 from nbconv_kernels.cpu.memory import Array, check_float, nhwc
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
@@ -97,7 +97,7 @@ def layer_norm(
         width = math.prod(shape)
         factors = np.ones(width, dtype) if weight is None else _in_memory_order(weight, x.ndim)
         shifts = np.zeros(width, dtype) if bias is None else _in_memory_order(bias, x.ndim)
-        _forward(task_count(x.size), row_of(x), factors, shifts, float(eps), row_of(y), num_threads())
+        _forward(task_count(x.size), row_of(x), factors, shifts, float(eps), row_of(y), get_num_threads())
     return y
 
 
@@ -162,7 +162,7 @@ def layer_norm_backward(
     if dx.size:
         factors = np.ones(width, dtype) if weight is None else _in_memory_order(weight, x.ndim)
         arguments = (row_of(dy), row_of(x), factors, float(eps), row_of(dx), partial)
-        _backward(n_tasks, *arguments, num_threads())
+        _backward(n_tasks, *arguments, get_num_threads())
     sums = partial.sum(axis=0).astype(dtype)
     if x.ndim == 4:
         c, h, w = shape

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty, empty_nchw, nhwc
 from nbconv_kernels.cpu.tasks import (
     check_same_shape,
@@ -68,7 +68,7 @@ def transposed(matrix: Array) -> Array:
     """The transpose of a C-contiguous matrix, C-contiguous itself."""
     y = empty(matrix.shape[::-1], matrix.dtype)
     if y.size:
-        _transpose(task_count(y.size), matrix.reshape(-1), *matrix.shape, y.reshape(-1), num_threads())
+        _transpose(task_count(y.size), matrix.reshape(-1), *matrix.shape, y.reshape(-1), get_num_threads())
     return y
 
 
@@ -102,9 +102,8 @@ def flatten(x: Array) -> Array:
         return np.ascontiguousarray(x).reshape(shape)
     y = empty(shape, x.dtype)
     if x.size:
-        _transpose(
-            task_count(x.size), row_of(x), x.shape[2] * x.shape[3], x.shape[1], y.reshape(-1), num_threads()
-        )
+        rows, columns = x.shape[2] * x.shape[3], x.shape[1]
+        _transpose(task_count(x.size), row_of(x), rows, columns, y.reshape(-1), get_num_threads())
     return y
 
 
@@ -131,7 +130,7 @@ def _unflattened(x: Array, shape: tuple[int, ...]) -> Array:
         return x.reshape(n, h, w, c).transpose(0, 3, 1, 2)
     y = empty_nchw(n, c, h, w, x.dtype)
     if y.size:
-        _transpose(task_count(y.size), x.reshape(-1), c, h * w, row_of(y), num_threads())
+        _transpose(task_count(y.size), x.reshape(-1), c, h * w, row_of(y), get_num_threads())
     return y
 
 
@@ -158,7 +157,7 @@ def add(a: Array, b: Array) -> Array:
     check_float("add", a, b)
     check_same_shape("add", a=a, b=b)
     total = empty_as(a)
-    _add(task_count(a.size), row_of(a), row_of(b), row_of(total), num_threads())
+    _add(task_count(a.size), row_of(a), row_of(b), row_of(total), get_num_threads())
     return total
 
 
@@ -193,4 +192,4 @@ def accumulate(into: Array, value: Array) -> None:
     else:
         np.add(into, value, out=into)
         return
-    _accumulate(task_count(into.size), *rows, num_threads())
+    _accumulate(task_count(into.size), *rows, get_num_threads())

@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from nbconv_kernels.cpu.emitter import INT64, Emitter, address_of
-from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, empty
 from nbconv_kernels.cpu.simd import SIMD
 from nbconv_kernels.cpu.tasks import share
@@ -29,13 +29,13 @@ def multiply_add(steps: int) -> float:
         How many floating-point operations that were: two a lane, sum and step.
     """
     threads, lanes = get_num_threads(), SIMD.lanes(4)
-    _peak(empty((threads * lanes,), np.dtype(np.float32)), lanes, steps, threads, num_threads())
+    _peak(empty((threads * lanes,), np.dtype(np.float32)), lanes, steps, threads, get_num_threads())
     return 2.0 * steps * _SUMS * lanes * threads
 
 
 def copy(source: Array, target: Array) -> None:
     """Copy one row of float32 to another as long, on all threads."""
-    _copy(get_num_threads(), num_threads(), source, target)
+    _copy(get_num_threads(), get_num_threads(), source, target)
 
 
 @intrinsic

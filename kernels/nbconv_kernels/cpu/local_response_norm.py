@@ -17,7 +17,7 @@ import operator
 import numpy as np
 
 from nbconv_kernels.cpu import vecmath
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.logarithm import log
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
@@ -80,7 +80,7 @@ def local_response_norm(
     size = _checked("local_response_norm", x, size)
     y = empty_as(x)
     settings = map(dtype.type, (alpha / size, beta, k))
-    _forward(task_count(x.size), row_of(x), x.shape[1], size, *settings, row_of(y), num_threads())
+    _forward(task_count(x.size), row_of(x), x.shape[1], size, *settings, row_of(y), get_num_threads())
     return y
 
 
@@ -122,7 +122,7 @@ def local_response_norm_backward(
     dx = empty_as(x)
     settings = map(dtype.type, (alpha / size, beta, k, 2 * alpha * beta / size))
     rows = (row_of(dy), row_of(x))
-    _backward(task_count(x.size), *rows, x.shape[1], size, *settings, row_of(dx), num_threads())
+    _backward(task_count(x.size), *rows, x.shape[1], size, *settings, row_of(dx), get_num_threads())
     return dx
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from nbconv_kernels.cpu.activation.softmax import exponentials, rows_at_once
 from nbconv_kernels.cpu.elementwise_loss import BLOCK, check_reduction, elementwise_loss, sum_of
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, nhwc
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, share, task_count
 from nbconv_kernels.cpu.vector import fill, lanes, load, minus, store, times
@@ -141,13 +141,13 @@ def cross_entropy(
         divisor = counted = losses.size
         scale = _scale(divisor, counted, reduction)
         out = (losses.reshape(-1), dx)
-        _probabilities(n_tasks, step, x, rows, weights, smoothing, scale, *out, num_threads())
+        _probabilities(n_tasks, step, x, rows, weights, smoothing, scale, *out, get_num_threads())
     else:
         labels, divisor, counted = _checked_labels(logits, targets, weights, ignore_index)
         scale = _scale(divisor, counted, reduction)
         mass = float(weights.sum(dtype=np.float64))
         settings = (weights, mass, int(ignore_index), smoothing, scale)
-        _labels(n_tasks, step, x, labels, *settings, losses.reshape(-1), dx, num_threads())
+        _labels(n_tasks, step, x, labels, *settings, losses.reshape(-1), dx, get_num_threads())
     if reduction == "none":
         return losses.astype(dtype), dlogits
     total = float(losses.sum())

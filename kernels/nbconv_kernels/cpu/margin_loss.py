@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.cpu.elementwise_loss import check_reduction, reduced, scale_of, sum_of
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty
 from nbconv_kernels.cpu.tasks import task_count
 
@@ -77,7 +77,7 @@ def multi_margin_loss(
     dx, losses = empty(x.shape, dtype), np.empty(n)
     settings = (p == 2, dtype.type(margin), weights, scale_of(reduction, n))
     rows = np.ascontiguousarray(x)
-    _margin(task_count(x.size), rows, labels, *settings, losses, dx, num_threads())
+    _margin(task_count(x.size), rows, labels, *settings, losses, dx, get_num_threads())
     return _loss(losses, dtype, reduction), dx
 
 
@@ -120,7 +120,7 @@ def multiclass_hinge_loss(x: Array, target: Array, reduction: str = "mean") -> t
     labels = _checked_labels("multiclass_hinge_loss", x, target, 2)
     dx, losses = empty(x.shape, dtype), np.empty(len(x))
     scale = dtype.type(scale_of(reduction, len(x)))
-    _rival(task_count(x.size), np.ascontiguousarray(x), labels, scale, losses, dx, num_threads())
+    _rival(task_count(x.size), np.ascontiguousarray(x), labels, scale, losses, dx, get_num_threads())
     return _loss(losses, dtype, reduction), dx
 
 

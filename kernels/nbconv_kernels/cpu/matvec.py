@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array
 from nbconv_kernels.cpu.movement import address, prefetch
 from nbconv_kernels.cpu.vector import fill, lanes, load, plus, times, total
@@ -81,5 +81,5 @@ def matvec(x: Array, weight: Array, bias: Array | None) -> Array:
     rows = len(weight)
     y = np.empty((len(x), rows), x.dtype)
     bias = np.zeros(rows, x.dtype) if bias is None else np.ascontiguousarray(bias)
-    _matvec(x, weight, bias, y, num_threads() if x.size * rows > _SMALL else 1)
+    _matvec(x, weight, bias, y, get_num_threads() if x.size * rows > _SMALL else 1)
     return y

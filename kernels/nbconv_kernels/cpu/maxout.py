@@ -13,7 +13,7 @@ import operator
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty, empty_nchw
 from nbconv_kernels.cpu.tasks import row_of, share, task_count
 
@@ -60,7 +60,7 @@ def maxout(x: Array, pieces: int) -> tuple[Array, Array]:
             f"maxout: expected (N, C) or (N, C, H, W), C a multiple of pieces={pieces}, got shape {x.shape}"
         )
     y, which = (_empty(x, x.shape[1] // pieces, kind) for kind in (dtype, np.int32))
-    _maxout(task_count(x.size), row_of(x), pieces, row_of(y), row_of(which), num_threads())
+    _maxout(task_count(x.size), row_of(x), pieces, row_of(y), row_of(which), get_num_threads())
     return y, which
 
 
@@ -107,7 +107,7 @@ def maxout_backward(dy: Array, which: Array, pieces: int) -> Array:
     dx = _empty(dy, dy.shape[1] * pieces, dy.dtype)
     n_tasks = task_count(dx.size)
     wrong = np.zeros(n_tasks, np.int64)
-    _maxout_backward(n_tasks, row_of(dy), row_of(which), pieces, row_of(dx), wrong, num_threads())
+    _maxout_backward(n_tasks, row_of(dy), row_of(which), pieces, row_of(dx), wrong, get_num_threads())
     if wrong.any():
         raise ValueError(f"maxout_backward: {wrong.sum()} of the pieces are not in 0 .. {pieces - 1}")
     return dx

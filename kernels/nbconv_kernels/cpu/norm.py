@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.movement import AHEAD, address, prefetch, prefetch_to_write
 from nbconv_kernels.cpu.simd import SIMD
@@ -195,7 +195,7 @@ def _channel_sums(
     step, width = SIMD.lanes(x.row.itemsize), vectors.shape[1]
     sums = np.zeros((n_tasks, 2, -(-width // step) * step))
     rows, of_deviations, rectified = x.row if dy is None else dy, dy is None, passing is not None
-    _sums(n_tasks, rows, *x, vectors, sums.reshape(-1), of_deviations, rectified, num_threads())
+    _sums(n_tasks, rows, *x, vectors, sums.reshape(-1), of_deviations, rectified, get_num_threads())
     return sums[:, :, :width].reshape(n_tasks, 2, -1, channels).sum(axis=(0, 2))
 
 
@@ -285,7 +285,7 @@ def batch_norm2d(
     shift = np.zeros(channels) if bias is None else bias
     rows = rows_of(x)
     vectors = _striped(rows, dtype, mean, _scale(var, weight, eps), shift)
-    _normalise(task_count(x.size), *rows, *vectors, row_of(y), rectified, num_threads())
+    _normalise(task_count(x.size), *rows, *vectors, row_of(y), rectified, get_num_threads())
     return y
 
 
@@ -348,9 +348,8 @@ def batch_norm2d_backward(
     deviation = 1 / (var.astype(np.float64) + eps)
     vectors = (mean, scale, total / count, weighted * deviation / count, *(passing or (mean, mean)))
     dx = empty_as(x)
-    _gradient(
-        task_count(x.size), row, *rows, _striped(rows, dtype, *vectors), row_of(dx), rectified, num_threads()
-    )
+    striped = _striped(rows, dtype, *vectors)
+    _gradient(task_count(x.size), row, *rows, striped, row_of(dx), rectified, get_num_threads())
     return dx, (weighted * np.sqrt(deviation)).astype(dtype), total.astype(dtype)
 
 
@@ -387,7 +386,7 @@ def batch_norm2d_inference_backward(
     total, weighted = _channel_sums(row_of(dy), rows_of(x), mean)
     scale = _scale(var, weight, eps)
     vectors = _striped(rows, dtype, zero, scale, zero)
-    _normalise(task_count(x.size), *rows, *vectors, row_of(dx), False, num_threads())
+    _normalise(task_count(x.size), *rows, *vectors, row_of(dx), False, get_num_threads())
     return dx, (weighted * _scale(var, None, eps)).astype(dtype), total.astype(dtype)
 
 

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nbconv_kernels.cpu.addresses import address_tables, array_at
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array
 from nbconv_kernels.cpu.tasks import share, task_count
 
@@ -105,7 +105,7 @@ def sgd_step(
         tiny = np.finfo(table.dtype).tiny
         numbers = map(table.dtype.type, (lr, momentum, 1 - dampening, weight_decay, tiny))
         flags = (bool(nesterov), bool(maximize), bool(first_step))
-        _sgd(task_count(table.elements), table.addresses, table.starts, *numbers, *flags, num_threads())
+        _sgd(task_count(table.elements), table.addresses, table.starts, *numbers, *flags, get_num_threads())
 
 
 @kernel
@@ -190,4 +190,4 @@ def adam_step(
     for table in address_tables("adam_step", params, grads, **states):
         typed = tuple(map(table.dtype.type, (*numbers, np.finfo(table.dtype).tiny)))
         arguments = (table.addresses, table.starts, typed, bool(maximize))
-        _adam(task_count(table.elements), *arguments, num_threads())
+        _adam(task_count(table.elements), *arguments, get_num_threads())

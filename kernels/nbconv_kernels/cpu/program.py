@@ -32,7 +32,7 @@ from nbconv_kernels.cpu.conv.choice import algorithm
 from nbconv_kernels.cpu.conv.packing import panel_width
 from nbconv_kernels.cpu.conv.target import Kept
 from nbconv_kernels.cpu.epilogue import finish_of
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, empty, nhwc, scratch
 from nbconv_kernels.geometry import Conv2dGeometry
 from nbconv_kernels.precision import get_precision
@@ -150,7 +150,7 @@ def _steps(table, bounds, taps, bases, zero_bias, memory):
 
 def state() -> tuple[int, str]:
     """What else decides how a convolution is computed: a program is good as long as this is the same."""
-    return num_threads(), get_precision()
+    return get_num_threads(), get_precision()
 
 
 class Program:
@@ -200,12 +200,12 @@ class Program:
             points, start = winograd.prepared(weight, bias, g, kept)
             tile_count = g.n * -(-g.p // 4) * -(-g.q // 4)
             splits, block, size = winograd.division(
-                tile_count, g.c, g.k // len(self._zero_bias), num_threads()
+                tile_count, g.c, g.k // len(self._zero_bias), get_num_threads()
             )
             self._memory = max(self._memory, size)
             shapes = (g.n, g.h, g.w, g.c, g.n, g.p, g.q, channels)
             own = (*shapes, g.pad_top, g.pad_left, channel, block, *splits)
-            self._add(_WINOGRAD, x, y, points, start, sizes, num_threads(), finish, own)
+            self._add(_WINOGRAD, x, y, points, start, sizes, get_num_threads(), finish, own)
         elif chosen is depthwise:
             taps, start = depthwise.prepared(weight, bias, g, kept)
             parts, threads = depthwise_tile.division(g.n, g.p, g.q, g.c, g.stride_h, self._dtype.itemsize)
@@ -218,9 +218,9 @@ class Program:
                 *(g.h, g.w, g.c, int(in_planes)),
                 *(g.r, g.s, g.stride_h, g.stride_w, g.dilation_h, g.pad_top, g.pad_left),
                 *(g.n, g.p, g.q, channels, channel, g.k, len(self._zero_bias)),
-                *(image_bands.rows_of_band(g, num_threads()), sum(map(len, self._taps))),
+                *(image_bands.rows_of_band(g, get_num_threads()), sum(map(len, self._taps))),
             )
-            threads = num_threads() if g.macs > _SMALL else 1
+            threads = get_num_threads() if g.macs > _SMALL else 1
             self._add(_IMAGE, x, y, panels, start, sizes, threads, finish, own)
             self._taps.append(taps)
             self._planes |= {x.array} if in_planes else set()
@@ -257,7 +257,7 @@ class Program:
             *(_address(panels), panels.size, _address(last_start), last_start.size, int(first_kind)),
         )
         finish = int(kind), (float(bounds[0]), float(bounds[1]))
-        self._add(_PAIR, x, y, taps, start, sizes, num_threads(), finish, own)
+        self._add(_PAIR, x, y, taps, start, sizes, get_num_threads(), finish, own)
         # The bounds of the first stand in a row that computes nothing.
         self._rows.append([_NOTHING] + [0] * (_COLUMNS - 1))
         self._bounds.append((float(first_bounds[0]), float(first_bounds[1])))
@@ -313,7 +313,7 @@ def _address(array: Array) -> int:
 
 def pairs(first: Conv2dGeometry, second: Conv2dGeometry, dtype: np.dtype[Any]) -> bool:
     """Whether a program may hold these two, one after the other, as one."""
-    return depthwise_pair.suits(first, second, num_threads())
+    return depthwise_pair.suits(first, second, get_num_threads())
 
 
 def takes_planes(g: Conv2dGeometry, dtype: np.dtype[Any]) -> bool:

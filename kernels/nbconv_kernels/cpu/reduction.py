@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array
 
 _SMALL = 1 << 14  # elements below which a parallel region costs more than it saves
@@ -52,5 +52,5 @@ def sum_over_pixels(rows: Array) -> Array:
     large = rows.size > _SMALL
     partial = np.empty((get_num_threads() if large else 1, wide), rows.dtype)
     sums = np.empty(columns, rows.dtype)
-    _sum(rows.reshape(-1), columns, wide, partial, sums, num_threads() if large else 1)
+    _sum(rows.reshape(-1), columns, wide, partial, sums, get_num_threads() if large else 1)
     return sums

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, row_of, share, task_count
 from nbconv_kernels.cpu.vector import fill, lanes, load_double, plus, times, total
@@ -47,7 +47,7 @@ def sum_of_squares(arrays: Sequence[Array]) -> float:
     of_arrays = []
     for x in arrays:
         sums = np.empty(task_count(x.size), np.float64)
-        _squares(sums.size, row_of(x), sums, num_threads())
+        _squares(sums.size, row_of(x), sums, get_num_threads())
         of_arrays.append(sums.sum())
     return float(sum(of_arrays))
 
@@ -84,4 +84,4 @@ def add_scaled(into: Array, value: Array, scale: float) -> None:
     else:
         into += dtype.type(scale) * value
         return
-    _add_scaled(task_count(into.size), *rows, dtype.type(scale), num_threads())
+    _add_scaled(task_count(into.size), *rows, dtype.type(scale), get_num_threads())

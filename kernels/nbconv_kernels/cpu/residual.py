@@ -10,7 +10,7 @@ and write one, and in place no new memory is touched.
 
 from __future__ import annotations
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, share, task_count
 
@@ -42,7 +42,7 @@ def add_relu(a: Array, b: Array) -> Array:
     check_float("add_relu", a, b)
     check_same_shape("add_relu", a=a, b=b)
     y = empty_as(a)
-    _add_relu(task_count(a.size), row_of(a), row_of(b), row_of(y), num_threads())
+    _add_relu(task_count(a.size), row_of(a), row_of(b), row_of(y), get_num_threads())
     return y
 
 
@@ -77,4 +77,4 @@ def accumulate_relu(into: Array, value: Array) -> None:
     if not memory.flags.c_contiguous:
         into[...] = add_relu(into, value)
         return
-    _accumulate_relu(task_count(into.size), row_of(into), row_of(value), num_threads())
+    _accumulate_relu(task_count(into.size), row_of(into), row_of(value), get_num_threads())

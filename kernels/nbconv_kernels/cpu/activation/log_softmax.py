@@ -12,7 +12,7 @@ import numpy as np
 
 from nbconv_kernels.cpu import vecmath
 from nbconv_kernels.cpu.activation.softmax import COLUMNS, exponentials, extents, rows_at_once
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.logarithm import log
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
@@ -86,10 +86,10 @@ def log_softmax(x: Array, axis: int = 1) -> Array:
         return y
     source, out = row_of(x), row_of(y)
     if inner == 1:
-        _rows(task_count(x.size), source, length, rows_at_once(length), out, num_threads())
+        _rows(task_count(x.size), source, length, rows_at_once(length), out, get_num_threads())
     else:
         shape = (outer, length, inner)
-        _columns(task_count(x.size), source.reshape(shape), out.reshape(shape), num_threads())
+        _columns(task_count(x.size), source.reshape(shape), out.reshape(shape), get_num_threads())
     return y
 
 
@@ -153,8 +153,8 @@ def log_softmax_backward(dy: Array, y: Array, axis: int = 1) -> Array:
     if y.size == 0:
         return dx
     if inner == 1:
-        _rows_backward(task_count(y.size), row_of(dy), row_of(y), length, row_of(dx), num_threads())
+        _rows_backward(task_count(y.size), row_of(dy), row_of(y), length, row_of(dx), get_num_threads())
     else:
         boxes = (array.reshape(outer, length, inner) for array in (row_of(dy), row_of(y), row_of(dx)))
-        _columns_backward(task_count(y.size), *boxes, num_threads())
+        _columns_backward(task_count(y.size), *boxes, get_num_threads())
     return dx

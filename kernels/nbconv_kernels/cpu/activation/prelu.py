@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
 
@@ -49,7 +49,7 @@ def prelu(x: Array, weight: Array) -> Array:
     x, slopes = _channels_last("prelu", x, weight)
     y = empty_as(x)
     if x.size:
-        _prelu(task_count(x.size), row_of(x), slopes, row_of(y), num_threads())
+        _prelu(task_count(x.size), row_of(x), slopes, row_of(y), get_num_threads())
     return _channels_second(y, weight)
 
 
@@ -92,7 +92,7 @@ def prelu_backward(dy: Array, x: Array, weight: Array) -> tuple[Array, Array]:
     sums = np.zeros((n_tasks, slopes.size))
     if x.size:
         rows = (row_of(dy), row_of(x), slopes, row_of(dx))
-        _prelu_backward(n_tasks, *rows, sums, num_threads())
+        _prelu_backward(n_tasks, *rows, sums, get_num_threads())
     dweight = sums.sum(axis=0)
     if weight.shape == (1,):
         dweight = dweight.sum(keepdims=True)

@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 
 from nbconv_kernels.cpu import vecmath
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import check_same_shape, empty_as, row_of, task_count
 from nbconv_kernels.cpu.vector import (
@@ -132,10 +132,10 @@ def softmax(x: Array, axis: int = 1) -> Array:
         return y
     source, out = row_of(x), row_of(y)
     if inner == 1:
-        _rows(task_count(x.size), source, length, rows_at_once(length), out, num_threads())
+        _rows(task_count(x.size), source, length, rows_at_once(length), out, get_num_threads())
     else:
         shape = (outer, length, inner)
-        _columns(task_count(x.size), source.reshape(shape), out.reshape(shape), num_threads())
+        _columns(task_count(x.size), source.reshape(shape), out.reshape(shape), get_num_threads())
     return y
 
 
@@ -196,10 +196,10 @@ def softmax_backward(dy: Array, y: Array, axis: int = 1) -> Array:
         return dx
     if inner == 1:
         rows = (array.reshape(outer, length) for array in (row_of(dy), row_of(y), row_of(dx)))
-        _rows_backward(task_count(y.size), *rows, num_threads())
+        _rows_backward(task_count(y.size), *rows, get_num_threads())
     else:
         boxes = (array.reshape(outer, length, inner) for array in (row_of(dy), row_of(y), row_of(dx)))
-        _columns_backward(task_count(y.size), *boxes, num_threads())
+        _columns_backward(task_count(y.size), *boxes, get_num_threads())
     return dx
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.augmentation import AFFINE_PADDINGS, affine_size
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty_nchw
 from nbconv_kernels.cpu.tasks import row_of, task_count
 from nbconv_kernels.cpu.vector import fill, lanes, load, plus, store, times
@@ -149,5 +149,6 @@ def affine_sample(
         maps = np.ascontiguousarray(matrices, np.float64).reshape(-1)
         mode = AFFINE_PADDINGS.index(padding_mode)
         shape = (*x.shape, *size)
-        _affine(task_count(y.size), row_of(x), maps, row_of(y), shape, mode, dtype.type(fill), num_threads())
+        settings = shape, mode, dtype.type(fill), get_num_threads()
+        _affine(task_count(y.size), row_of(x), maps, row_of(y), *settings)
     return y

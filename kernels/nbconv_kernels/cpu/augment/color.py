@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.augmentation import GREY, check_colors, per_image
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import empty_as, row_of, task_count
 
@@ -106,5 +106,5 @@ def color_jitter(
     if x.size:
         factors = np.stack([brightness, contrast, saturation], axis=1).astype(dtype)
         bounds = (dtype.type(low), dtype.type(high))
-        _jitter(task_count(x.size), row_of(x), factors, *bounds, row_of(y), x.shape[1], num_threads())
+        _jitter(task_count(x.size), row_of(x), factors, *bounds, row_of(y), x.shape[1], get_num_threads())
     return y

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.augmentation import check_boxes, check_partners, per_image
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.tasks import empty_as, row_of, task_count
 
@@ -49,7 +49,7 @@ def erase_boxes(x: Array, boxes: Array, value: float = 0.0) -> Array:
     if x.size:
         places = np.ascontiguousarray(boxes, np.int64)
         size = (x.shape[2], x.shape[3] * x.shape[1], x.shape[1])
-        _erase(task_count(x.size), row_of(x), places, dtype.type(value), row_of(y), *size, num_threads())
+        _erase(task_count(x.size), row_of(x), places, dtype.type(value), row_of(y), *size, get_num_threads())
     return y
 
 
@@ -85,5 +85,5 @@ def mix_images(x: Array, partners: Array, weights: Array) -> Array:
     y = empty_as(x)
     if x.size:
         others, shares = np.ascontiguousarray(partners, np.int64), np.ascontiguousarray(weights, dtype)
-        _mix(task_count(x.size), row_of(x), others, shares, row_of(y), x.shape[2], num_threads())
+        _mix(task_count(x.size), row_of(x), others, shares, row_of(y), x.shape[2], get_num_threads())
     return y

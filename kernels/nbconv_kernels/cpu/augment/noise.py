@@ -23,7 +23,7 @@ from numba import types
 from numba.extending import overload
 
 from nbconv_kernels.augmentation import check_noise
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.logarithm import log
 from nbconv_kernels.cpu.memory import Array, check_float
 from nbconv_kernels.cpu.philox import BLOCKS, philox
@@ -123,5 +123,5 @@ def gaussian_noise(x: Array, std: Array, seed: int, offset: int) -> Array:
     if x.size:
         key = (np.uint64(seed), np.uint64(offset))
         spread = np.ascontiguousarray(std, dtype)
-        _noise(task_count(x.size), row_of(x), spread, *key, row_of(y), num_threads())
+        _noise(task_count(x.size), row_of(x), spread, *key, row_of(y), get_num_threads())
     return y

@@ -17,7 +17,7 @@ import numpy as np
 from nbconv_kernels.cpu.conv import depthwise_tile, depthwise_weight
 from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
 from nbconv_kernels.cpu.epilogue import PLAIN
-from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, empty
 from nbconv_kernels.cpu.vector import fill, lanes, larger, load, plus, smaller, store, times
 from nbconv_kernels.geometry import Conv2dGeometry
@@ -183,7 +183,7 @@ def forward(
         depthwise_tile.convolve(x, *ready, g.stride_h, pads, Target(y, channel, finish))
         return y.transpose(0, 3, 1, 2)
     sizes = (g.h, g.w, g.c, g.r, g.s)
-    threads = num_threads() if y.size * g.r * g.s > _SMALL else 1
+    threads = get_num_threads() if y.size * g.r * g.s > _SMALL else 1
     _forward(x.reshape(-1), *ready, sizes, _strides(g), y, channel, finish, threads)
     return y.transpose(0, 3, 1, 2)
 
@@ -210,7 +210,7 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
         nothing = np.zeros(g.c, dy.dtype)
         depthwise_tile.convolve(dy, turned, nothing, 1, pads, Target(dx, 0, PLAIN))
         return dx.transpose(0, 3, 1, 2)
-    _backward_input(dy, _by_channel(weight), _strides(g), dx, num_threads())
+    _backward_input(dy, _by_channel(weight), _strides(g), dx, get_num_threads())
     return dx.transpose(0, 3, 1, 2)
 
 
@@ -219,7 +219,7 @@ def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     if depthwise_tile.suits(g):
         return depthwise_weight.backward_weight(dy, x, g)
     partial = np.empty((get_num_threads(), g.r, g.s, g.c), x.dtype)
-    _backward_weight(dy, x, _strides(g), partial, len(partial), num_threads())
+    _backward_weight(dy, x, _strides(g), partial, len(partial), get_num_threads())
     return np.ascontiguousarray(partial[0].transpose(2, 0, 1)).reshape(g.weight_shape)
 
 

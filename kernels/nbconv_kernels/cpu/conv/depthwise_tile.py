@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from nbconv_kernels.cpu.conv.target import Target
 from nbconv_kernels.cpu.emitter import INT64, Emitter, address_of
 from nbconv_kernels.cpu.epilogue import finished
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array
 from nbconv_kernels.cpu.movement import address, keep_alive
 from nbconv_kernels.cpu.simd import SIMD
@@ -190,7 +190,7 @@ def _forward(x, weight, bias, source, grid, y, finish, parts, n_tasks):
 def division(n: int, p: int, q: int, c: int, stride: int, itemsize: int) -> tuple[int, int]:
     """(parts that channels are cut into, threads) for an output (N, P, Q, C)."""
     height, width = _TILES[stride]
-    threads = num_threads() if n * p * q * c * 9 > _SMALL else 1
+    threads = get_num_threads() if n * p * q * c * 9 > _SMALL else 1
     # Few tiles are cut into channels, so that all threads have the same to do.
     is_few = n * -(-p // height) * -(-q // width) < 8 * threads
     return (min(8, -(-c // SIMD.lanes(itemsize))) if is_few else 1), threads

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array
 from nbconv_kernels.cpu.movement import address, prefetch
 from nbconv_kernels.cpu.vector import fill, lanes, load, plus, store, times
@@ -92,6 +92,6 @@ def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     sizes = (g.h, g.w, g.c, g.stride_h, g.pad_top, g.pad_left)
     _gradient(
         *(dy.reshape(-1), x.reshape(-1), sizes, dy.shape[:3], totals.reshape(-1)),
-        *(len(totals), num_threads()),
+        *(len(totals), get_num_threads()),
     )
     return np.ascontiguousarray(totals.sum(axis=0).transpose(2, 0, 1)).reshape(g.weight_shape)

@@ -20,7 +20,7 @@ from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, pl
 from nbconv_kernels.cpu.conv.reduction_tables import Reduction
 from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
 from nbconv_kernels.cpu.conv.weight_gradient import reduce
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, aligned_empty, empty, scratch
 from nbconv_kernels.geometry import Conv2dGeometry
 
@@ -164,9 +164,9 @@ def _source(x: Array, g: Conv2dGeometry) -> tuple[Array, int]:
     wide = (g.n, g.h, g.w + g.pad_left + g.pad_right, g.c)
     copy = scratch("padded input", wide[0] * wide[1] * wide[2] * wide[3], x.dtype).reshape(wide)
     if is_in_planes:
-        _pad_planes(planes.reshape(-1), g.pad_left, g.w, copy, num_threads())
+        _pad_planes(planes.reshape(-1), g.pad_left, g.w, copy, get_num_threads())
     else:
-        _pad_columns(x, g.pad_left, copy, num_threads())
+        _pad_columns(x, g.pad_left, copy, get_num_threads())
     return copy, g.s
 
 

@@ -20,7 +20,7 @@ from nbconv_kernels.cpu.conv.direct import backward_input
 from nbconv_kernels.cpu.conv.gray_forward import forward
 from nbconv_kernels.cpu.conv.tap_products import FILTERS, TAPS, add_products
 from nbconv_kernels.cpu.conv.turning import CHANNELS, read_pixels
-from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, empty
 from nbconv_kernels.cpu.simd import SIMD
 from nbconv_kernels.cpu.vector import lanes
@@ -92,7 +92,7 @@ def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     sums = empty((n_tasks, filters, taps, SIMD.lanes(x.itemsize)), x.dtype)
     sizes = (g.n, g.h, g.w, g.p, g.q, g.k, g.r, g.s)
     pads = (g.pad_top, g.pad_left)
-    threads = min(n_tasks, num_threads())
+    threads = min(n_tasks, get_num_threads())
     _weights(dy.reshape(-1), x.reshape(-1), sizes, pads, sums.reshape(-1), n_tasks, threads)
     total = sums[:, : g.k, : g.r * g.s].sum(axis=(0, 3), dtype=np.float64)
     return total.astype(x.dtype).reshape(g.k, 1, g.r, g.s)

@@ -18,7 +18,7 @@ import numpy as np
 from nbconv_kernels.cpu.conv import direct
 from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
 from nbconv_kernels.cpu.conv.turning import CHANNELS, write_pixels
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array
 from nbconv_kernels.cpu.microkernel import FEW_ROWS, MANY_VECTORS, multiply_few_reduce
 from nbconv_kernels.cpu.movement import address, keep_alive
@@ -99,7 +99,7 @@ def forward(
     if bias is not None:
         start[: g.k] = bias
     sizes = (g.n, g.h, g.w, g.p, g.q, g.k, g.r, g.s)
-    threads = min(num_threads(), g.n) if g.n * g.p * g.q * g.k * taps > _SMALL else 1
+    threads = min(get_num_threads(), g.n) if g.n * g.p * g.q * g.k * taps > _SMALL else 1
     _images(
         *(x.reshape(-1), groups.transpose(0, 2, 1).reshape(-1), start, tuple(map(x.dtype.type, bounds))),
         *(sizes, (g.pad_top, g.pad_left), y.reshape(-1), threads),

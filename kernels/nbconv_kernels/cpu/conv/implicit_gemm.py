@@ -27,7 +27,7 @@ import numpy as np
 
 from nbconv_kernels.cpu.conv.packing import panel_width
 from nbconv_kernels.cpu.epilogue import PLAIN, Finish
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array
 from nbconv_kernels.cpu.microkernel import (
     ROWS,
@@ -320,7 +320,7 @@ def _splits(n_tiles: int, panels: int, threads: int, tile: float, panel: float) 
 def division(product: Product, taps: int, width: int) -> tuple[tuple[int, int], tuple[int, int], int]:
     """(whole and short tiles, tasks by rows and by panels, threads) of a product with so many taps."""
     rows = product.images * product.rows_y * product.rows_x
-    threads = num_threads() if rows * product.columns * product.depth * taps > _SMALL else 1
+    threads = get_num_threads() if rows * product.columns * product.depth * taps > _SMALL else 1
     covers = tiles(rows)
     panels = -(-product.columns // width)
     tile = ROWS * product.step_y * product.step_x  # pixels of the source

@@ -22,7 +22,7 @@ from functools import lru_cache
 import numpy as np
 
 from nbconv_kernels.cpu.conv.packing import pack, panel_width
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, empty
 from nbconv_kernels.cpu.microkernel import ROWS, VECTORS, multiply_and_finish_1, multiply_and_finish_2
 from nbconv_kernels.cpu.movement import address, keep_alive
@@ -124,7 +124,7 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     rows = np.ascontiguousarray(weight[:, :, order].transpose(2, 0, 3, 1)).reshape(-1)
     panels = pack("weights", rows, 0, (1, columns), columns, g.r * g.k, _ONE_PLACE, width)
     sizes = (g.n, g.p, g.q, g.k, g.h, g.w, g.c, columns, g.stride_h, g.stride_w, g.pad_left)
-    threads = num_threads() if dy.size * columns * g.r > _SMALL else 1
+    threads = get_num_threads() if dy.size * columns * g.r > _SMALL else 1
     _narrow(dy.reshape(-1), panels, sizes, phases, steps, width, dx.reshape(-1), threads)
     return dx.transpose(0, 3, 1, 2)
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
 from nbconv_kernels.cpu.microkernel import VECTORS
 from nbconv_kernels.cpu.movement import address, copy_vectors, prefetch, transpose_square
@@ -115,7 +115,7 @@ def pack(
     """
     width = panel_width(source.itemsize)
     packed = scratch(purpose, -(-columns // width) * runs * places.size * width, source.dtype)
-    threads = num_threads() if packed.size > _SMALL else 1
+    threads = get_num_threads() if packed.size > _SMALL else 1
     _pack(source, start, strides, columns, runs, places, run_place, width, packed, threads)
     return packed
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from nbconv_kernels.cpu.conv.choice import algorithm
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, nhwc
 from nbconv_kernels.cpu.tasks import row_of, task_count
 from nbconv_kernels.geometry import Conv2dGeometry, PaddingLike, PairLike, conv_transpose2d_geometry
@@ -61,7 +61,7 @@ def conv_transpose2d(
         raise ValueError(f"conv_transpose2d: expected a bias of shape ({g.c},), got {bias.shape}")
     y: Array = algorithm(g, x.itemsize).backward_input(nhwc(x), weight, g)
     if bias is not None:
-        _add_bias(task_count(y.size), row_of(y), np.ascontiguousarray(bias), num_threads())
+        _add_bias(task_count(y.size), row_of(y), np.ascontiguousarray(bias), get_num_threads())
     return y
 
 

@@ -22,7 +22,7 @@ from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import panel_width
 from nbconv_kernels.cpu.conv.reduction_tables import Reduction, abreast_at, first_row, put_abreast, tabulate
 from nbconv_kernels.cpu.conv.reduction_tile import multiply_tile
-from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
 from nbconv_kernels.cpu.microkernel import ROWS, SHORT_ROWS, VECTORS
 from nbconv_kernels.cpu.movement import address, gather_panel, keep_alive
@@ -171,11 +171,11 @@ def reduce(reduction: Reduction, taps: Array, dy: Array, x: Array, across: int, 
     pixels = reduction.images * reduction.out_h * reduction.out_w
     work = pixels * reduction.rows * reduction.columns * len(taps)
     if weight_gradient_deep.suits(reduction, sum(covers), panels, len(taps), across, get_num_threads()):
-        threads = num_threads() if work > _SMALL else 1
+        threads = get_num_threads() if work > _SMALL else 1
         weight_gradient_deep.reduce(reduction, covers, taps, dy, x, width, gradient, threads)
         return
     # The split decides the bits, so it goes by the threads set and not by those free at the moment.
     splits = get_num_threads() if work > _SMALL else 1
     sums = scratch("weight gradient", splits * len(taps) * panels * padded_rows * width, x.dtype)
-    threads = min(splits, num_threads())
+    threads = min(splits, get_num_threads())
     _reduce(tuple(reduction), covers, taps, dy, x, sums, width, splits, across, gradient, threads)

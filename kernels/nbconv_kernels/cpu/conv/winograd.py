@@ -38,7 +38,7 @@ from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_weight_gradient,
 )
 from nbconv_kernels.cpu.epilogue import PLAIN, Finish
-from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, aligned_empty, empty, scratch
 from nbconv_kernels.cpu.microkernel import (
     ROWS,
@@ -228,7 +228,7 @@ def _run(
     """Convolve with ``packed`` weights, whose points go to ``points``; none if they are there already."""
     c = x.shape[3]
     width = panel_width(x.itemsize)
-    splits, block, size = division(math.prod(grid(y)), c, bias.size // width, num_threads())
+    splits, block, size = division(math.prod(grid(y)), c, bias.size // width, get_num_threads())
     memory = scratch("winograd block", size, x.dtype)
     zero_bias = np.zeros(width, x.dtype)
     _convolve(
@@ -291,7 +291,7 @@ def prepared(weight: Array, bias: Array | None, g: Conv2dGeometry, kept: Kept) -
         flat, width = np.ascontiguousarray(weight).reshape(-1), panel_width(weight.itemsize)
         strides, _, *rest = _packing(g, weight.itemsize, g.c)
         points = aligned_empty(POINTS * g.c * g.k, weight.dtype)
-        _points(pack("weights", flat, 0, strides, g.k, *rest), g.c, width, points, num_threads())
+        _points(pack("weights", flat, 0, strides, g.k, *rest), g.c, width, points, get_num_threads())
         kept["winograd points"] = points, padded_bias(bias, 0, g.k, weight.dtype)
     ready: tuple[Array, Array] = kept["winograd points"]
     return ready
@@ -440,5 +440,5 @@ def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:
     padded_rows = covers[0] * ROWS + covers[1] * SHORT_ROWS
     sums = scratch("winograd sums", tasks * POINTS * g.c * padded_rows, x.dtype)
     flat = gradient.reshape(-1)
-    _reduce(x, dy, covers, pads, width, block, memory, sums, flat, tasks, num_threads())
+    _reduce(x, dy, covers, pads, width, block, memory, sums, flat, tasks, get_num_threads())
     return gradient

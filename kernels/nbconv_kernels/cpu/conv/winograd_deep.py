@@ -25,7 +25,7 @@ from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_weight,
 )
 from nbconv_kernels.cpu.epilogue import PLAIN, Finish
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
 from nbconv_kernels.cpu.microkernel import (
     ROWS,
@@ -218,7 +218,7 @@ def convolve(
         channel: of ``y``, the first to be written.
         finish: of the sums.
     """
-    c, threads, width = x.shape[3], num_threads(), panel_width(x.itemsize)
+    c, threads, width = x.shape[3], get_num_threads(), panel_width(x.itemsize)
     tile_grid = grid(y)
     total = math.prod(tile_grid)
     covers = tiles(total)

@@ -24,7 +24,7 @@ from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_output_gradient,
     transform_weight_gradient,
 )
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
 from nbconv_kernels.cpu.microkernel import ROWS, SHORT_ROWS, multiply_reduce_long_2, multiply_short_reduce_2
 from nbconv_kernels.cpu.movement import address, keep_alive
@@ -196,7 +196,7 @@ def reduce(dy: Array, x: Array, pads: tuple[int, int], gradient: Array) -> None:
     points = scratch("winograd points", POINTS * layout[0] + _CHUNK * width, x.dtype)
     gradients = scratch("winograd gradients", POINTS * gradient_layout[0], x.dtype)
     sides = points, layout, gradients, gradient_layout
-    _reduce(dy, x, pads, tile_grid, covers, sides, gradient, num_threads())
+    _reduce(dy, x, pads, tile_grid, covers, sides, gradient, get_num_threads())
 
 
 @lru_cache(maxsize=256)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty_nchw
 from nbconv_kernels.cpu.tasks import row_of, task_count
 from nbconv_kernels.cpu.vector import fill, lanes, load, plus, store, times
@@ -72,7 +72,7 @@ def _pool(x: Array, output: tuple[int, int], tables: tuple[Array, Array]) -> Arr
     """The weighted sums of (N, C, H, W) over the ranges of ``tables``, (N, C, *output)."""
     y = empty_nchw(*x.shape[:2], *output, x.dtype)
     _gather(
-        task_count(max(x.size, y.size)), row_of(x), row_of(y), (*x.shape, *output), *tables, num_threads()
+        task_count(max(x.size, y.size)), row_of(x), row_of(y), (*x.shape, *output), *tables, get_num_threads()
     )
     return y
 

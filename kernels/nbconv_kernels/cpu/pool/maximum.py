@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty_nchw
 from nbconv_kernels.cpu.pool.two_by_two import pool_by_two, tile_by_two
 from nbconv_kernels.cpu.tasks import row_of, task_count
@@ -114,7 +114,7 @@ def max_pool2d(
     g = pool2d_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     y = empty_nchw(*g.output_shape, dtype)
     indices = empty_nchw(*g.output_shape, np.int32)
-    _max_pool(task_count(x.size), row_of(x), row_of(y), row_of(indices), tuple(g), num_threads())
+    _max_pool(task_count(x.size), row_of(x), row_of(y), row_of(indices), tuple(g), get_num_threads())
     return y, indices
 
 
@@ -220,7 +220,8 @@ def max_pool2d_backward(dy: Array, indices: Array, input_shape: tuple[int, int, 
     parts = 1 if n >= get_num_threads() else n_tasks
     p, q = dy.shape[2:]
     outside = np.zeros(n_tasks, np.int64)
-    arguments = (row_of(dy), row_of(indices), row_of(dx), (n, c, h, w, p, q), parts, outside, num_threads())
+    rows, sizes = (row_of(dy), row_of(indices), row_of(dx)), (n, c, h, w, p, q)
+    arguments = (*rows, sizes, parts, outside, get_num_threads())
     if 0 < p <= h and 0 < q <= w:
         _tiles(n_tasks, *arguments)
         if not outside.any():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbconv_kernels.cpu.jit import get_num_threads, kernel, num_threads, parallel_for
+from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, check_float, empty_nchw
 from nbconv_kernels.cpu.tasks import row_of, task_count
 from nbconv_kernels.geometry import nchw
@@ -75,7 +75,7 @@ def max_unpool2d(x: Array, indices: Array, output_shape: tuple[int, ...]) -> Arr
     parts = 1 if n >= get_num_threads() else n_tasks
     wrong = np.zeros(n_tasks, np.int64)
     shape = (n, c, h * w, x.shape[2] * x.shape[3])
-    _unpool(n_tasks, row_of(x), row_of(indices), row_of(y), shape, parts, wrong, num_threads())
+    _unpool(n_tasks, row_of(x), row_of(indices), row_of(y), shape, parts, wrong, get_num_threads())
     _raise_if_any("max_unpool2d", wrong, h, w)
     return y
 
@@ -121,7 +121,7 @@ def max_unpool2d_backward(dy: Array, indices: Array) -> Array:
     n_tasks = task_count(dx.size)
     wrong = np.zeros(n_tasks, np.int64)
     shape = (n, c, h * w, indices.shape[2] * indices.shape[3])
-    _gather(n_tasks, row_of(dy), row_of(indices), row_of(dx), shape, wrong, num_threads())
+    _gather(n_tasks, row_of(dy), row_of(indices), row_of(dx), shape, wrong, get_num_threads())
     _raise_if_any("max_unpool2d_backward", wrong, h, w)
     return dx
 
