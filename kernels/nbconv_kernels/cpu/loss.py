@@ -111,8 +111,8 @@ def cross_entropy(
 
     Returns:
         (loss, dlogits). "mean" and "sum" give a float, "none" an array of the labels' shape and the gradient
-        of its sum. The mean over nothing (an empty batch, every label ignored) is NaN, as in PyTorch; its
-        gradient is zero.
+        of its sum. The mean over nothing (an empty batch, every label ignored or of weight 0) is NaN, as in
+        PyTorch; its gradient is zero.
 
     Raises:
         TypeError: if logits and weight are not both float32 or both float64, or the targets are neither
@@ -138,13 +138,13 @@ def cross_entropy(
     n_tasks, step, smoothing = task_count(x.size), rows_at_once(classes), float(label_smoothing)
     if targets.dtype.kind == "f":
         rows = _probability_row(logits, targets, ignore_index)
-        divisor = counted = losses.size
-        scale = _scale(divisor, counted, reduction)
+        divisor = losses.size
+        scale = _scale(divisor, reduction)
         out = (losses.reshape(-1), dx)
         _probabilities(n_tasks, step, x, rows, weights, smoothing, scale, *out, get_num_threads())
     else:
-        labels, divisor, counted = _checked_labels(logits, targets, weights, ignore_index)
-        scale = _scale(divisor, counted, reduction)
+        labels, divisor = _checked_labels(logits, targets, weights, ignore_index)
+        scale = _scale(divisor, reduction)
         mass = float(weights.sum(dtype=np.float64))
         settings = (weights, mass, int(ignore_index), smoothing, scale)
         _labels(n_tasks, step, x, labels, *settings, losses.reshape(-1), dx, get_num_threads())
@@ -153,21 +153,18 @@ def cross_entropy(
     total = float(losses.sum())
     if reduction == "sum":
         return total, dlogits
-    # Zero is a sum of weights too, and then the mean is PyTorch's 0 / 0.
     return (total / divisor if divisor else nan), dlogits
 
 
-def _scale(divisor: float, counted: int, reduction: str) -> float:
+def _scale(divisor: float, reduction: str) -> float:
     """What the gradient of the sum is multiplied by."""
-    if reduction != "mean" or not counted:
+    if reduction != "mean":
         return 1.0
-    return 1.0 / divisor if divisor else nan
+    return 1.0 / divisor if divisor else 0.0
 
 
-def _checked_labels(
-    logits: Array, targets: Array, weights: Array, ignore_index: int
-) -> tuple[Array, float, int]:
-    """The labels in a row as int64, the sum of their weights, and how many count."""
+def _checked_labels(logits: Array, targets: Array, weights: Array, ignore_index: int) -> tuple[Array, float]:
+    """The labels in a row as int64, and the sum of the weights of those that count."""
     shape, classes = logits.shape[:1] + logits.shape[2:], logits.shape[1]
     if targets.shape != shape:
         raise ValueError(
@@ -184,7 +181,7 @@ def _checked_labels(
             f"cross_entropy: label {targets[tuple(place)]} at targets{place} is out of range for "
             f"{classes} classes (and is not ignore_index={ignore_index})"
         )
-    return labels, float(weights[counted].sum(dtype=np.float64)), counted.size
+    return labels, float(weights[counted].sum(dtype=np.float64))
 
 
 def _probability_row(logits: Array, targets: Array, ignore_index: int) -> Array:

@@ -21,8 +21,6 @@ from nbconv_kernels.cuda.target import cuda, f32, f32s, float32, i64, i64s, int6
 
 __all__ = ["labelled", "probable", "weights_of_labels"]
 
-_NAN = math.nan
-
 
 @device_function
 def _weight_of(weight, weighted, c) -> Any:
@@ -79,8 +77,8 @@ def labelled(
             mass += weight[c]
             c = uint32(c + uint32(BLOCK))
         mass = block_sum(mass)
-    # Zero is a sum of weights too, and then the mean is 0 / 0; where nothing counts, nothing asks for it.
-    scale = float32(1) / divisor if divisor != float32(0) else float32(_NAN)
+    # The mean over nothing, or over weights of zero, has no gradient.
+    scale = float32(1) / divisor if divisor != float32(0) else float32(0)
     scale = scale if mean != uint32(0) else float32(1)
     total, at_once = float32(0), uint32(uint32(BLOCK) >> shift)
     base = uint32(uint32(cuda.blockIdx.x) * at_once)

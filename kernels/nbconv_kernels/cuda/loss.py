@@ -52,8 +52,8 @@ def cross_entropy(
 
     Returns:
         (loss, dlogits). "mean" and "sum" give a float, "none" an array of the labels' shape and the gradient
-        of its sum. The mean over nothing (an empty batch, every label ignored) is NaN, as in PyTorch; its
-        gradient is zero.
+        of its sum. The mean over nothing (an empty batch, every label ignored or of weight 0) is NaN, as in
+        PyTorch; its gradient is zero.
 
     Raises:
         TypeError: if logits and weight are not both float32, or the targets are neither integers nor floats.

@@ -32,8 +32,8 @@ def cross_entropy(
 
     Returns:
         (loss, dlogits). "mean" and "sum" give a float, "none" an array of the labels' shape and the gradient
-        of its sum. The mean over nothing (an empty batch, every label ignored) is NaN, as in PyTorch; its
-        gradient is zero.
+        of its sum. The mean over nothing (an empty batch, every label ignored or of weight 0) is NaN, as in
+        PyTorch; its gradient is zero.
 
     Raises:
         ValueError: if shapes or arguments do not fit, or a label is out of range.
@@ -84,7 +84,7 @@ def cross_entropy(
     gradient = np.where(counts[:, None], gradient, 0)
 
     if reduction == "mean":
-        gradient = gradient / divisor if counts.any() else gradient
+        gradient = gradient / divisor if divisor else gradient * 0
     dlogits = laid_out(np.moveaxis(gradient.reshape(*shape, classes), -1, 1))
     if reduction == "none":
         return losses.reshape(shape), dlogits
