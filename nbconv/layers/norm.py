@@ -132,10 +132,12 @@ class BatchNorm2d(Layer):
         if training and self.running_mean is not None and self.running_var is not None:
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked = self.num_batches_tracked + 1
-            momentum = self._momentum()
+            # Not running + momentum * (batch - running): of a small number after a large one that leaves what
+            # the large one's digits have room for. The weights are rounded such that they make 1.
+            kept = float(mean.dtype.type(1 - self._momentum()))
             # New arrays: a thread that predicts meanwhile keeps the ones it has.
-            self.running_mean = self.running_mean + momentum * (mean - self.running_mean)
-            self.running_var = self.running_var + momentum * (var * (count / (count - 1)) - self.running_var)
+            self.running_mean = kept * self.running_mean + (1 - kept) * mean
+            self.running_var = kept * self.running_var + (1 - kept) * count / (count - 1) * var
         return mean, var
 
     def _momentum(self) -> float:
