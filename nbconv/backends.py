@@ -176,6 +176,11 @@ def to_backend(array: Any, name: str, dtype: DType | None = None) -> Array:
     return moved
 
 
+def scalar_of(value: Any, dtype: DType) -> Any:
+    """A number, or an array without axes wherever it is, in the dtype of the arrays that it shall scale."""
+    return value.astype(dtype) if is_array(value) else np.dtype(dtype).type(value)
+
+
 def deferred(name: str) -> AbstractContextManager[None]:
     """Within it, ops that give numbers may give arrays on the device instead, not yet waited for.
 

@@ -39,8 +39,10 @@ class Trainer:
 
     Args:
         model: the network.
-        loss: called with (outputs, targets); gives the mean loss and its gradient. It computes on the model's
-            backend unless it names one.
+        loss: called with (outputs, targets); gives the mean loss, or the sum, and its gradient. It computes
+            on the model's backend unless it names one. What it divides by, ``Loss.divisor``, is what weighs
+            batches in means of losses and in accumulated gradients; of a function of your own, the number of
+            examples.
         optimizer: of the model's parameters; only ``fit`` needs one.
         callbacks: called by every ``fit``.
     """
@@ -91,9 +93,10 @@ class Trainer:
             validation_split: instead of that, the fraction of x and y to hold out, the same of every class.
             shuffle: go through the examples in another order each epoch. A loader has its own.
             augment: called as ``augment(x, y, seed) -> (x, y)`` on each training batch, with a seed that
-                follows from ``seed``, the epoch and the batch; see ``nb.augment``.
-            accumulate: batches in an optimiser's step, whose gradient is the mean over all their examples: as
-                if they were one large batch, where that has no room in memory.
+                follows from ``seed``, the epoch and the batch; see ``nb.augment``. Labels of pixels move with
+                them, and are the loss's ``ignore_index`` where they come from beyond an edge.
+            accumulate: batches in an optimiser's step, whose gradient is that of one large batch, where such
+                a one has no room in memory; only batch normalisation sees each by itself.
             seed: of that order, of the held-out choice and of augmentation; None takes the model's, else a
                 random one.
             callbacks: for this run, called after the trainer's own.
@@ -174,7 +177,9 @@ class Trainer:
     ) -> dict[str, float]:
         """The loss, and for class labels the accuracy, of the model in evaluation mode.
 
-        The loss is the mean over batches, weighted by their numbers of examples.
+        Both are what all examples as one batch would have, whatever the batch size: a loss that is a mean
+        weighs batches by what it divides by, one that is a sum is added up; the accuracy is a part of all
+        labels that count, NaN if none does.
 
         Args:
             x: inputs, or a loader that gives batches (x, y) by itself.

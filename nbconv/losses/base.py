@@ -18,6 +18,12 @@ _REDUCTIONS = ("mean", "sum", "none")
 class Loss:
     """Base of losses: ``loss(y, targets) -> (value, dy)``.
 
+    What several batches measure together is what one large batch would have measured: the trainer weighs each
+    batch's mean by its :meth:`divisor`, in the loss that it reports and in the gradients that it accumulates.
+    So a loss of your own whose mean is not one over examples defines ``divisor``; one that adds a penalty on
+    weights to another loss defines ``data_loss``, ``penalty`` and ``add_penalty_gradient`` as well, and then
+    the penalty counts once.
+
     Args:
         reduction: "mean" and "sum" give a float; "none" an array, and ``dy`` is the gradient of its sum.
         backend: which backend computes; by default the one that ``y`` belongs to.
@@ -25,6 +31,9 @@ class Loss:
     Raises:
         ValueError: for another reduction or an unknown backend.
     """
+
+    reduction: str = "mean"
+    backend: str | None = None
 
     def __init__(self, reduction: str = "mean", *, backend: str | None = None) -> None:
         if reduction not in _REDUCTIONS:
@@ -49,6 +58,32 @@ class Loss:
         """The value alone, for evaluation."""
         return self(y, targets)[0]
 
+    def divisor(self, targets: npt.ArrayLike) -> Any:
+        """What "mean" divides the sum over these targets by: a number, or an array without axes on a device.
+
+        That is the number of examples or, of a loss with an ``ignore_index`` and integer targets, of labels
+        that count. None for other reductions, where nothing is divided.
+        """
+        if self.reduction != "mean":
+            return None
+        targets = backends.array_of(targets)
+        ignored = getattr(self, "ignore_index", None)
+        if ignored is None or targets.dtype.kind not in "iu":
+            return len(targets)
+        return (targets != ignored).sum()
+
+    @property
+    def data_loss(self) -> Loss:
+        """The part that depends on the batch: all of it, unless there is a penalty on weights."""
+        return self
+
+    def penalty(self) -> Any:
+        """The part that depends on the weights alone: 0."""
+        return 0.0
+
+    def add_penalty_gradient(self) -> None:
+        """Add the gradient of that part to the ``grad`` of parameters."""
+
     def placed(self, backend: str | None) -> Self:
         """This loss, or a copy that computes on ``backend`` if it names none itself."""
         if backend is None or self.backend is not None:
@@ -64,6 +99,10 @@ class Loss:
             if value is not None and not key.startswith("_")
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _elements(self, targets: npt.ArrayLike) -> int | None:
+        """The divisor of a mean over all elements."""
+        return backends.array_of(targets).size if self.reduction == "mean" else None
 
     def _ops(self, y: Array) -> ModuleType:
         return backends.get(self.backend or backends.of_array(y))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nbconv import backends
 from nbconv.losses.base import Loss
 from nbconv.typing import Array
 
@@ -65,6 +66,21 @@ class CrossEntropyLoss(Loss):
         )
         return loss, dy
 
+    def divisor(self, targets: npt.ArrayLike) -> Any:
+        """Of labels the number that counts, or the sum of their weights; of probabilities their number."""
+        targets = backends.array_of(targets)
+        if self.reduction != "mean":
+            return None
+        if targets.dtype.kind not in "iu":
+            return targets.size // targets.shape[1] if targets.size else 0
+        counts = targets != self.ignore_index
+        if self.weight is None:
+            return counts.sum()
+        weight = self._placed_constant("weight", backends.get(backends.of_array(targets)), np.float64)
+        assert weight is not None
+        # A label that is none of the classes is for the loss itself to name.
+        return (weight[targets.clip(0, len(weight) - 1)] * counts).sum()
+
 
 class BCEWithLogitsLoss(Loss):
     """Binary cross entropy between sigmoid of logits and targets: each element says yes or no by itself.
@@ -108,3 +124,7 @@ class BCEWithLogitsLoss(Loss):
             y, ops.asarray(targets, dtype), weight, pos_weight, self.reduction
         )
         return loss, dy
+
+    def divisor(self, targets: npt.ArrayLike) -> Any:
+        """The number of elements."""
+        return self._elements(targets)

@@ -32,6 +32,10 @@ class HingeLoss(Loss):
         loss, dy = ops.hinge_loss(y, ops.asarray(targets), self.reduction)
         return loss, dy
 
+    def divisor(self, targets: npt.ArrayLike) -> Any:
+        """The number of elements."""
+        return self._elements(targets)
+
 
 class MultiClassHingeLoss(Loss):
     """``max(0, 1 + max y[i] - y[t])`` over the classes i other than the true one, t.

@@ -28,6 +28,10 @@ class _Difference(Loss):
         loss, dy = getattr(ops, self.op)(y, ops.asarray(targets, dtype), self.reduction, *self._arguments)
         return loss, dy
 
+    def divisor(self, targets: npt.ArrayLike) -> Any:
+        """The number of elements."""
+        return self._elements(targets)
+
 
 class MSELoss(_Difference):
     """The squared difference ``(y - target)^2``, over all elements.

@@ -74,6 +74,32 @@ class L2Regularization(Loss):
             ValueError, TypeError: as the loss.
         """
         value, dy = self.loss.placed(self.backend)(y, targets)
+        self._add_gradient()
+        return value + self._penalty(), dy
+
+    def value(self, y: Array, targets: npt.ArrayLike) -> Any:
+        """The value alone, for evaluation: no gradient changes."""
+        return self.loss.placed(self.backend).value(y, targets) + self._penalty()
+
+    def divisor(self, targets: npt.ArrayLike) -> Any:
+        """That of the loss."""
+        return self.loss.divisor(targets)
+
+    @property
+    def data_loss(self) -> Loss:
+        """The loss without the penalty."""
+        return self.loss.placed(self.backend).data_loss
+
+    def penalty(self) -> Any:
+        """``weight / 2`` times the sum of squares, and what penalties the loss has."""
+        return self._penalty() + self.loss.penalty()
+
+    def add_penalty_gradient(self) -> None:
+        """Add ``weight`` times the parameter to each ``grad``, and what penalties the loss has."""
+        self._add_gradient()
+        self.loss.add_penalty_gradient()
+
+    def _add_gradient(self) -> None:
         for parameter in self._parameters:
             if not parameter.requires_grad:
                 continue
@@ -82,16 +108,10 @@ class L2Regularization(Loss):
                 parameter.grad = data * data.dtype.type(self.weight)
             else:
                 backends.get(parameter.backend).add_scaled(parameter.grad, data, self.weight)
-        return value + self.penalty(), dy
 
-    def value(self, y: Array, targets: npt.ArrayLike) -> Any:
-        """The value alone, for evaluation: no gradient changes."""
-        return self.loss.placed(self.backend).value(y, targets) + self.penalty()
-
-    def penalty(self) -> float:
-        """``weight / 2`` times the sum of squares."""
+    def _penalty(self) -> Any:
         ops = backends.get(self._parameters[0].backend)
-        squares: float = ops.sum_of_squares([parameter.data for parameter in self._parameters])
+        squares = ops.sum_of_squares([parameter.data for parameter in self._parameters])
         return self.weight / 2 * squares
 
     def __repr__(self) -> str:

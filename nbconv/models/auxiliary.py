@@ -103,7 +103,8 @@ class DeeplySupervised(Sequential):
 class AuxiliaryLoss(Loss):
     """A loss of a model's output, plus ``weight`` times the same loss of each auxiliary head's.
 
-    Outputs that are no tuple, as in evaluation, have no heads to add.
+    A penalty on weights in the loss counts once. Outputs that are no tuple, as in evaluation, have no heads
+    to add.
 
     Args:
         loss: of one output.
@@ -131,7 +132,33 @@ class AuxiliaryLoss(Loss):
         value, dy = loss(y[0], targets)
         gradients = [dy]
         for output in y[1:]:
-            more, dy = loss(output, targets)
+            more, dy = loss.data_loss(output, targets)
             value = value + self.weight * more
             gradients.append(dy * dy.dtype.type(self.weight))
         return value, tuple(gradients)
+
+    def value(self, y: Any, targets: npt.ArrayLike) -> Any:
+        """The value alone, for evaluation."""
+        loss = self.loss.placed(self.backend)
+        output, *at_heads = y if isinstance(y, tuple) else (y,)
+        value = loss.value(output, targets)
+        for output in at_heads:
+            value = value + self.weight * loss.data_loss.value(output, targets)
+        return value
+
+    def divisor(self, targets: npt.ArrayLike) -> Any:
+        """That of the loss."""
+        return self.loss.divisor(targets)
+
+    @property
+    def data_loss(self) -> Loss:
+        """This loss without penalties on weights."""
+        return AuxiliaryLoss(self.loss.data_loss, self.weight, backend=self.backend)
+
+    def penalty(self) -> Any:
+        """That of the loss."""
+        return self.loss.penalty()
+
+    def add_penalty_gradient(self) -> None:
+        """That of the loss."""
+        self.loss.add_penalty_gradient()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 from nbconv import backends
 from nbconv.errors import NonFiniteError
@@ -58,11 +61,12 @@ def clip_grad_value_(parameters: Parameter | Iterable[Parameter], clip_value: fl
         parameter.grad.clip(-clip_value, clip_value, out=parameter.grad)
 
 
-def scale_gradients(parameters: Iterable[Parameter], factor: float) -> None:
-    """Multiply all gradients by ``factor``, in place."""
+def scale_gradients(parameters: Iterable[Parameter], factor: Any) -> None:
+    """Multiply all gradients by ``factor``, a number or an array without axes where they are, in place."""
     for parameter in _with_gradient(parameters):
         assert parameter.grad is not None
-        parameter.grad *= parameter.grad.dtype.type(factor)
+        with np.errstate(invalid="ignore"):  # infinity times 0 is NaN, as anywhere
+            parameter.grad *= backends.scalar_of(factor, parameter.grad.dtype)
 
 
 def _with_gradient(parameters: Parameter | Iterable[Parameter]) -> list[Parameter]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -128,16 +129,23 @@ class _Ramp(Callback):
     ) -> None:
         self._found, self._start, self._ratio, self._steps = found, start, ratio, steps
         self._smoothing, self._diverged = smoothing, diverged
-        self._mean = 0.0
+        self._mean, self._kept = 0.0, 1.0
 
     def on_step_begin(self, state: TrainingState) -> None:
         for group in state.optimizer.param_groups:
             group["lr"] = self._start * self._ratio**state.step
 
     def on_batch_end(self, state: TrainingState) -> None:
-        self._mean = self._smoothing * self._mean + (1 - self._smoothing) * state.loss
-        smooth = self._mean / (1 - self._smoothing**state.step)
+        state.stop = state.step >= self._steps
+        loss = state.loss
+        if math.isnan(
+            loss
+        ):  # of a batch in which nothing counts; where it is another, the run ends by itself
+            return
+        self._mean = self._smoothing * self._mean + (1 - self._smoothing) * loss
+        self._kept *= self._smoothing
+        smooth = self._mean / (1 - self._kept)
         self._found.rates.append(state.optimizer.param_groups[0]["lr"])
         self._found.losses.append(smooth)
         smallest = min(self._found.losses)
-        state.stop = state.step >= self._steps or smooth > self._diverged * smallest
+        state.stop = state.stop or smooth > self._diverged * smallest

@@ -11,10 +11,10 @@ from nbconv import backends
 from nbconv.callbacks.base import TrainingState
 from nbconv.optim.clip import scale_gradients
 from nbconv.training.batches import Augment, Batch, Source, augmented
-from nbconv.training.evaluation import count_right, evaluate, measured, placed, with_counts
-from nbconv.training.means import Means
+from nbconv.training.evaluation import count_right, evaluate, placed, with_counts
+from nbconv.training.means import Means, Measured
 from nbconv.training.nonfinite import dropouts_of, explain, explain_late
-from nbconv.training.recording import Measured, RecordedPasses
+from nbconv.training.recording import RecordedPasses, Results
 from nbconv.typing import Array
 from nbconv.upload import ahead
 
@@ -50,12 +50,15 @@ class Loop:
     ) -> None:
         self._state = state
         self._loss = placed(loss, state.model.backend)
+        self._data_loss = self._loss.data_loss
         self._source = source
         self._augment = augment
         self._accumulate = accumulate
         self._validation = validation
         self._dropouts = dropouts_of(state.model)
-        self._in_step: list[int] = []  # numbers of examples of the batches in the step so far
+        self._in_step: list[Any] = []  # the loss's divisors for the batches in the step so far
+        self._unit = 1  # what gradients within the step are multiples of
+        self._share: Any = 1.0  # by which to multiply the current batch's
         self._first = 0  # of the epoch's batches that this run has trained on
         self._run = self._passes
         if record and accumulate == 1:
@@ -81,9 +84,9 @@ class Loop:
             self._call("on_epoch_begin")
         if state.done < state.batches:
             before, start = state.seconds, time.perf_counter()
-            for number, (inputs, targets, counted) in enumerate(self._batches(), state.done):
+            for number, batch in enumerate(self._batches(), state.done):
                 state.batch = number
-                self._train_batch(inputs, targets, counted)
+                self._train_batch(*batch)
                 state.seconds = before + time.perf_counter() - start
                 self._call("on_batch_end")
                 self._check_losses()
@@ -96,13 +99,13 @@ class Loop:
         state.logs["seconds"] = state.seconds
         state.logs["images_per_second"] = state.seen / state.seconds if state.seconds else 0.0
 
-    def _batches(self) -> Iterator[tuple[Array, Array, Any]]:
+    def _batches(self) -> Iterator[tuple[Array, Array, Any, Any]]:
         state = self._state
         batches = self._source.batches(state.epoch, state.done)
         if self._augment is not None:
             batches = augmented(batches, self._augment, state.seed, state.epoch, state.done)
         self._first = state.done
-        return ahead(with_counts(self._loss, batches), state.model)
+        return ahead(with_counts(self._data_loss, batches), state.model)
 
     def _check_losses(self) -> None:
         """Raise if one of the losses that have been read was NaN or infinite."""
@@ -114,51 +117,75 @@ class Loop:
         where = f"in epoch {state.epoch + 1}, batch {batch}"
         raise explain_late(state.model, f"the loss is {loss} {where}, noticed after batch {state.done}")
 
-    def _train_batch(self, inputs: Array, targets: Array, counted: Any) -> None:
+    def _train_batch(self, inputs: Array, targets: Array, divisor: Any, counted: Any) -> None:
         state, in_step = self._state, self._in_step
         state.at_rest = False
         if not in_step:
             state.optimizer.zero_grad()
-        loss, right = self._run(inputs, targets)
-        in_step.append(len(inputs))
+            self._unit = max(targets.size, 1)
+        in_step.append(divisor)
         state.stepped = len(in_step) == self._accumulate or state.batch + 1 == state.batches
+        self._weigh(divisor)
+        loss, penalty, right = self._run(inputs, targets)
         if state.stepped:
             self._step()
-        state.loss = loss
         state.seen += len(inputs)
         state.done = state.batch + 1
-        state.means.add(len(inputs), measured(loss, right, counted))
+        state.loss = measured = Measured(loss, divisor, penalty, right, counted)
+        state.means.add(measured)
         state.logs = None
         state.at_rest = state.stepped
 
-    def _passes(self, inputs: Array, targets: Array) -> Measured:
-        """Forward, loss and backward: the loss, and how many labels were right."""
+    def _weigh(self, divisor: Any) -> None:
+        """Let the gradients of a step's batches add up to that of one large batch.
+
+        A batch's gradient is a sum over its divisor. What the sum over the whole step has to be divided by is
+        not known before its last batch; until then it is divided by as many as the first batch has targets.
+        """
+        self._share = 1.0
+        if self._accumulate == 1 or divisor is None:
+            return
+        if not self._state.stepped:
+            self._share = divisor / self._unit
+            return
+        whole = sum(self._in_step)
+        whole = whole + (whole == 0)  # where nothing counts, the gradients are zero
+        groups = self._state.optimizer.param_groups
+        scale_gradients((p for group in groups for p in group["params"]), self._unit / whole)
+        self._share = divisor / whole
+
+    def _passes(self, inputs: Array, targets: Array) -> Results:
+        """Forward, loss and backward: the loss, the penalty on weights, and how many labels were right."""
         state = self._state
         offsets = [dropout.offset for dropout in self._dropouts]
         outputs, backprop = state.model.forward(inputs, training=True, input_grad=False)
         with backends.deferred(state.model.backend):
-            loss, gradient = self._loss(outputs, targets)
-        if not backends.is_array(loss) and not math.isfinite(loss):
-            where = f"in epoch {state.epoch + 1}, batch {state.batch + 1} (step {state.step + 1})"
-            raise explain(state.model, inputs, f"the loss is {loss} {where}", offsets)
-        right = count_right(outputs, targets)
+            loss, gradient = self._data_loss(outputs, targets)
+            penalty = self._loss.penalty()
+        if not backends.is_array(loss):
+            self._check_loss(loss + penalty, inputs, offsets)
+        right = count_right(self._data_loss, outputs, targets)
         del outputs
-        size = self._in_step[0] if self._in_step else len(inputs)
-        if len(inputs) != size:
-            gradient = _scaled(gradient, len(inputs) / size)
-        backprop(gradient)
-        return loss, right
+        if state.stepped:
+            self._loss.add_penalty_gradient()
+        backprop(_scaled(gradient, self._share))
+        return loss, penalty, right
+
+    def _check_loss(self, loss: float, inputs: Array, offsets: list[int]) -> None:
+        """Raise if the loss is NaN or infinite; a mean over nothing may be."""
+        state, divisor = self._state, self._in_step[-1]
+        if math.isfinite(loss) or (divisor is not None and not divisor):
+            return
+        where = f"in epoch {state.epoch + 1}, batch {state.batch + 1} (step {state.step + 1})"
+        raise explain(state.model, inputs, f"the loss is {loss} {where}", offsets)
 
     def _step(self) -> None:
-        """Update the parameters with the mean gradient over the examples of the step."""
-        state, sizes = self._state, self._in_step
-        if len(sizes) > 1:
-            groups = state.optimizer.param_groups
-            scale_gradients((p for group in groups for p in group["params"]), sizes[0] / sum(sizes))
+        """Update the parameters by the gradients of the step."""
+        state = self._state
         self._call("on_step_begin")
         state.optimizer.step()
         state.step += 1
-        sizes.clear()
+        self._in_step.clear()
 
     def _end_epoch(self) -> None:
         """Validate, and enter the epoch in the history."""
@@ -181,8 +208,10 @@ class Loop:
         state.at_rest = rest
 
 
-def _scaled(gradient: Any, factor: float) -> Any:
+def _scaled(gradient: Any, factor: Any) -> Any:
     """A gradient, or that of each of several outputs, times a factor."""
     if isinstance(gradient, tuple):
         return tuple(_scaled(part, factor) for part in gradient)
-    return gradient * gradient.dtype.type(factor)
+    if not backends.is_array(factor) and factor == 1:
+        return gradient
+    return gradient * backends.scalar_of(factor, gradient.dtype)

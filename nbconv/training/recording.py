@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from nbconv.losses import Loss
     from nbconv.sequential import Sequential
 
-Measured = tuple[Any, Any]
-"""A loss, and how many of the labels were right; None where there are no labels."""
-Passes = Callable[[Array, Array], Measured]
+Results = tuple[Any, Any, Any]
+"""A loss, the penalty on weights that belongs to it, and how many of the labels were right.
+
+The last is None where there are no labels; a penalty of none at all is a number.
+"""
+Passes = Callable[[Array, Array], Results]
 
 _SEEN_BEFORE = 2  # steps of a shape until it is recorded: by then kernels are compiled, memory is at hand
 _WORTH_IT = 3  # replays
@@ -76,7 +79,7 @@ class RecordedPasses:
 
         self._passes, self._loss = passes, loss
         self._capture = getattr(backends.get(model.backend), "capture", None)
-        if not (_is_own(loss) and _is_own(getattr(loss, "loss", loss))):
+        if not _is_own(loss):
             self._capture = None
         self._layers = [layer for _, layer in model.named_layers()]
         self._lists = [layer.layers for layer in self._layers if isinstance(layer, Sequential)]
@@ -92,21 +95,22 @@ class RecordedPasses:
         self._replays = 0
         self._wasted = 0
 
-    def run(self, inputs: Array, targets: Array) -> Measured:
+    def run(self, inputs: Array, targets: Array) -> Results:
         """The passes of a batch: replayed, or made as usual."""
         shape = inputs.shape, inputs.dtype, targets.shape, targets.dtype
         if not self._is_ready(shape, inputs, targets):
-            measured = self._passes(inputs, targets)
+            results = self._passes(inputs, targets)
             self._put_back()
-            return measured
-        loss, right = self._graph(inputs, targets)
+            return results
+        results = self._graph(inputs, targets)
         self._replays += 1
         for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
             parameter.grad = gradient
         for norm in self._norms:  # who has made something of the running statistics shall do so again
             norm.running_mean = norm.running_mean
         # The next replay writes to the same memory.
-        return loss.copy(), None if right is None else right.copy()
+        loss, penalty, right = (part.copy() if backends.is_array(part) else part for part in results)
+        return loss, penalty, right
 
     def _is_ready(self, shape: Any, inputs: Array, targets: Array) -> bool:
         """Whether there is a graph for such a batch, recorded now if need be."""
@@ -131,12 +135,12 @@ class RecordedPasses:
             return False
         self._statistics = [_Statistics(norm) for norm in self._norms]
 
-        def work(x: Array, t: Array) -> Measured:
-            measured = self._passes(x, t)
-            if not backends.is_array(measured[0]):
+        def work(x: Array, t: Array) -> Results:
+            results = self._passes(x, t)
+            if not backends.is_array(results[0]):
                 raise TypeError("the loss has been waited for")
             self._put_back()
-            return measured
+            return results
 
         assert self._capture is not None
         try:
@@ -212,9 +216,10 @@ def _address(array: Any) -> int:
     return int(array.data.ptr)
 
 
-def _is_own(thing: object) -> bool:
-    """Whether something is of a class of nbconv's own, which is known to keep nothing from step to step."""
-    return type(thing).__module__.startswith("nbconv.")
+def _is_own(loss: object) -> bool:
+    """Whether a loss and those in it are nbconv's own, which are known to keep nothing from step to step."""
+    own = type(loss).__module__.startswith("nbconv.")
+    return own and (not hasattr(loss, "loss") or _is_own(loss.loss))
 
 
 def _is_safe(layer: Layer) -> bool:

@@ -19,7 +19,7 @@ from nbconv.training.nonfinite import dropouts_of
 from nbconv.training.packing import pack, unpack
 from nbconv.typing import Array
 
-VERSION = 1
+VERSION = 2
 _KEY = "nbconv_training"
 _PREFIX = serialization.EXTRA_PREFIX + "training/"
 

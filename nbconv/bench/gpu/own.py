@@ -9,7 +9,7 @@ import nbconv as nb
 from nbconv import backends
 from nbconv.bench.gpu.plan import Convolution
 from nbconv.bench.peers.base import LR, MOMENTUM
-from nbconv.training.recording import Measured, RecordedPasses
+from nbconv.training.recording import RecordedPasses, Results
 from nbconv.typing import Array
 
 _BACKEND = "cuda"
@@ -42,18 +42,18 @@ def training(model: nb.Sequential, x: Array, targets: Array, record: bool) -> Ca
     loss = nb.CrossEntropyLoss(backend=_BACKEND)
     optimizer = nb.SGD(model.parameters(), lr=LR, momentum=MOMENTUM)
 
-    def passes(inputs: Array, answers: Array) -> Measured:
+    def passes(inputs: Array, answers: Array) -> Results:
         y, backprop = model.forward(inputs, training=True, input_grad=False)
         with backends.deferred(_BACKEND):
             value, dy = loss(y, answers)
         backprop(dy)
-        return value, None
+        return value, 0.0, None
 
     make = RecordedPasses(model, loss, passes).run if record else passes
 
     def step() -> Any:
         optimizer.zero_grad()
-        value, _ = make(images, labels)
+        value, *_ = make(images, labels)
         optimizer.step()
         return value
 
