@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbconv.augment import Transform
 from nbconv.callbacks.base import Callback, TrainingState
 from nbconv.callbacks.progress import ProgressBar
 from nbconv.history import History
@@ -125,6 +126,8 @@ class Trainer:
             raise ValueError(f"Trainer.fit: expected accumulate of at least 1, got {accumulate}")
         if validation_data is not None and validation_split:
             raise ValueError("Trainer.fit: give validation_data or validation_split, not both")
+        if isinstance(augment, Transform):
+            augment = augment.ignoring(getattr(self.loss, "ignore_index", None))
         saved = None if resume is None else snapshot.load(resume)
         seed = self._seed(seed, saved)
         source, validation = self._sources(

@@ -4,6 +4,10 @@ Every transform is called as ``transform(x, y, seed) -> (x, y)`` on a batch: ima
 float64, and their targets y. Each image has its own draws, which follow from the seed, the transform's place
 in its ``Compose`` and the image's place in the batch, on any number of threads. Inputs are left as they are.
 
+Where pixels move, targets of pixels, labels (N, H, W) or masks (N, C, H, W), move with them; labels of images
+stay as they are. What comes from beyond an image's edge is labelled ``Compose(..., ignore_index=)``, by
+``Trainer.fit`` what the loss ignores; masks with channels and those of floats are 0 there.
+
     light = nb.augment.Compose([nb.augment.RandomAffine(10, (0.1, 0.1)), nb.augment.GaussianNoise(0.05)])
     trainer.fit(x, y, augment=light)
 """

@@ -1,16 +1,18 @@
 """Transforms one after the other."""
 
-# ``__call__`` is described in transform.py.
+# ``__call__`` and ``ignoring`` are described in transform.py.
 # ruff: noqa: D102
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 from nbconv import backends
 from nbconv.augment.seeds import Draws
+from nbconv.augment.targets import follow_pixels, nearest_sample
 from nbconv.augment.transform import Geometric, Transform, check_images
 from nbconv.typing import Array, Pair
 
@@ -21,13 +23,21 @@ class Compose(Transform):
     Args:
         transforms: the first to act is the first; a ``Compose`` among them stands for its own.
         backend: where to compute; None for where the images are.
+        ignore_index: label of pixels that come from beyond an image's edge, where targets are labels of
+            pixels, (N, H, W): that which the loss ignores. ``Trainer.fit`` takes the loss's for None.
 
     Raises:
         ValueError: when something among them is no transform, or the backend is unknown.
         BackendUnavailable: when the backend cannot run here.
     """
 
-    def __init__(self, transforms: Sequence[Transform], *, backend: str | None = None) -> None:
+    def __init__(
+        self,
+        transforms: Sequence[Transform],
+        *,
+        backend: str | None = None,
+        ignore_index: int | None = None,
+    ) -> None:
         self.transforms = tuple(transforms)
         for transform in self.transforms:
             if not isinstance(transform, Transform):
@@ -35,6 +45,7 @@ class Compose(Transform):
         if backend is not None:
             backends.check(backend)
         self.backend = backend
+        self.ignore_index = None if ignore_index is None else int(ignore_index)
         self._steps = tuple(_flat(self.transforms))
 
     def __call__(self, x: Array, y: Array, seed: int) -> tuple[Array, Array]:
@@ -46,12 +57,19 @@ class Compose(Transform):
         for place, step in enumerate(self._steps):
             draws = Draws(seed, place, len(x))
             if motion is not None and not motion.goes_with(step):
-                x, motion = motion.sample(ops, x), None
+                x, y, motion = *motion.sample(ops, x, y, self.ignore_index), None
             if isinstance(step, Geometric):
                 motion = (motion or _Motion(x.shape[2:])).then(step, draws)
             else:
                 x, y = step.change(ops, x, y, draws)
-        return (x if motion is None else motion.sample(ops, x)), y
+        return (x, y) if motion is None else motion.sample(ops, x, y, self.ignore_index)
+
+    def ignoring(self, ignore_index: int | None) -> Compose:
+        if self.ignore_index is not None:
+            return self
+        ignoring = copy.copy(self)
+        ignoring.ignore_index = ignore_index
+        return ignoring
 
     def __repr__(self) -> str:
         return f"Compose([{', '.join(map(repr, self.transforms))}])"
@@ -92,8 +110,10 @@ class _Motion:
             return _Motion(size, matrices, self.padding_mode, self.fill)
         return _Motion(size, matrices, step.padding_mode, step.fill)
 
-    def sample(self, ops: ModuleType, x: Array) -> Array:
-        sampled: Array = ops.affine_sample(
-            x, self.matrices, self.size, self.padding_mode or "zeros", self.fill
-        )
-        return sampled
+    def sample(self, ops: ModuleType, x: Array, y: Array, ignore_index: int | None) -> tuple[Array, Array]:
+        """Images, and their targets if those are of pixels, with the transforms carried out."""
+        assert self.matrices is not None
+        mode = self.padding_mode or "zeros"
+        if follow_pixels(y, x.shape[2:]):
+            y = nearest_sample(y, self.matrices, self.size, mode, ignore_index)
+        return ops.affine_sample(x, self.matrices, self.size, mode, self.fill), y

@@ -17,20 +17,30 @@ class Transform:
     def __call__(self, x: Array, y: Array, seed: int) -> tuple[Array, Array]:
         """(x, y) changed, each image by its own draws.
 
+        Where pixels move, targets that are of pixels, (N, H, W) or (N, C, H, W), move with them: to the
+        nearest pixel, nothing blended.
+
         Args:
             x: (N, C, H, W), float32 or float64; channels-last memory is fastest.
             y: targets, one along the first axis for each image.
             seed: an unsigned 64-bit number.
 
         Raises:
-            DataError: when x is no batch of images, y does not go with it, or the images do not suit the
-                transform.
+            DataError: when x is no batch of images, y does not go with it or cannot be moved with it, or the
+                images do not suit the transform.
             DTypeError: when x is neither float32 nor float64.
             ValueError: when the seed is out of range.
         """
         from nbconv.augment.compose import Compose
 
         return Compose([self])(x, y, seed)
+
+    def ignoring(self, ignore_index: int | None) -> Transform:
+        """This transform, giving pixels from beyond the edge that label, unless it gives them one already."""
+        from nbconv.augment.compose import Compose
+
+        called_as_usual = type(self).__call__ is Transform.__call__
+        return Compose([self], ignore_index=ignore_index) if called_as_usual else self
 
     def change(self, ops: ModuleType, x: Array, y: Array, draws: Draws) -> tuple[Array, Array]:
         """(x, y) changed, by the operations of a backend; neither array may be written to."""
@@ -47,7 +57,7 @@ class Transform:
 
 
 class Geometric(Transform):
-    """A transform that moves pixels. Subclasses define ``move``.
+    """A transform that moves pixels, and the targets of pixels with them. Subclasses define ``move``.
 
     ``Compose`` multiplies the matrices of neighbours, so that images are sampled once and nothing is cut off
     in between. Neighbours that fill differently beyond the edge are sampled one after the other.
