@@ -75,3 +75,12 @@ def test_bounds_are_not_negative(bound):
         nb.clip_grad_norm_([], bound)
     with pytest.raises(ValueError, match="clip_value must not be negative"):
         nb.clip_grad_value_([], bound)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_infinite_gradient_becomes_nan_in_silence(backend):
+    """As in PyTorch: the factor is 0."""
+    params = parameters(backend, [3.0, np.inf], [1.0])
+    assert nb.clip_grad_norm_(params, 1.0) == np.inf
+    np.testing.assert_array_equal(params[0].grad, [0.0, np.nan])
+    np.testing.assert_array_equal(params[1].grad, [0.0])

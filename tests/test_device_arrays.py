@@ -283,6 +283,26 @@ def test_examples_on_the_device_stay_there():
     assert trainer.evaluate(device_double.asarray(X), device_double.asarray(Y)) == trainer.evaluate(X, Y)
 
 
+@pytest.mark.parametrize("weight", [None, [1, 2, 0, 4, 5]])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_labels_that_do_not_count_are_told_on_the_device(weight, accumulate):
+    """Of the first step nothing counts, of one batch of the last neither."""
+    y = np.where(np.arange(22) < 8 * accumulate, -100, Y)
+    loss = nb.CrossEntropyLoss(weight)
+    settings = {"loss": loss, "accumulate": accumulate, "shuffle": False, "validation_data": (X, y)}
+    here, _, history = trained("cpu", y=y, **settings)
+    on_device = device_double.asarray(X), device_double.asarray(y)
+    there, trainer, history2 = trained("device", *on_device, **settings | {"validation_data": on_device})
+    assert np.isfinite(history["loss"]).all()
+    for name, values in numbers(history).items():
+        np.testing.assert_allclose(numbers(history2)[name], values, rtol=1e-6)
+    for key, value in here.state_dict().items():
+        np.testing.assert_allclose(there.state_dict()[key], value, rtol=1e-5, atol=1e-7)
+    device_double.reads.clear()
+    trainer.fit(*on_device, 1, 8, accumulate=accumulate, shuffle=False, verbose=False)
+    assert device_double.reads["item"] == 4 * 3  # loss, divisor, labels right and counted of 3 batches
+
+
 def test_callbacks_and_accumulation_agree_with_the_cpu():
     def callbacks():
         return [

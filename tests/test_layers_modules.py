@@ -271,6 +271,31 @@ def test_running_statistics_are_those_of_pytorch(backend, momentum):
     np.testing.assert_allclose(ours(x), theirs.eval()(torch.tensor(x)).detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("momentum", [1.0, None])
+def test_the_first_batchs_statistics_replace_those_before(backend, momentum):
+    """Of a variance of 1e-8 after the initial 1, that is digits behind the last one of 1."""
+    layer = nb.BatchNorm2d(3, momentum=momentum).to(backend)
+    layer.running_mean += 1000
+    x = inputs((4, 3, 5, 6)) * np.float32(1e-4)
+    layer.forward(x, training=True)
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(layer.running_var, exact.var(axis=(0, 2, 3), ddof=1), rtol=1e-6)
+    np.testing.assert_allclose(layer.running_mean, exact.mean(axis=(0, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.5, 0.1, 0.001])
+def test_running_statistics_of_equal_batches_come_to_theirs(momentum):
+    layer = nb.BatchNorm2d(3, momentum=momentum).to("reference")
+    x = inputs((4, 3, 5, 6)) + 10
+    exact = x.astype(np.float64).mean(axis=(0, 2, 3)), x.astype(np.float64).var(axis=(0, 2, 3), ddof=1)
+    layer.running_mean, layer.running_var = (value.astype(np.float32) for value in exact)
+    for _ in range(round(3 / momentum)):
+        layer.forward(x, training=True)
+    np.testing.assert_allclose(layer.running_mean, exact[0], rtol=2e-6)
+    np.testing.assert_allclose(layer.running_var, exact[1], rtol=2e-6)
+
+
 def test_evaluation_leaves_the_running_statistics_alone():
     layer = nb.BatchNorm2d(3).to("reference")
     layer(inputs((4, 3, 5, 6)))
