@@ -89,7 +89,9 @@ def cross_entropy(
     if reduction == "none":
         return losses.reshape(shape), dlogits
     total = float(losses.sum())
-    return float(np.divide(total, divisor)) if reduction == "mean" else total, dlogits
+    if reduction == "sum":
+        return total, dlogits
+    return total / divisor if divisor else float("nan"), dlogits
 
 
 @quiet
