@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import nbconv as nb
+from nbconv import backends
 from nbconv_kernels import cpu
 
 BACKENDS = ["reference", "cpu"]
@@ -291,3 +292,15 @@ def test_the_moving_average_of_a_dead_unit_comes_to_rest(op, dtype):
     else:
         cpu.adam_step([param], [grad], [moving], [squares], step=5, lr=0.1)
     np.testing.assert_array_equal(moving, np.array([0, dtype(0.9) * -2 * tiny, np.nan], dtype))
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "cuda-emulated"])
+def test_a_constant_gradient_has_no_negative_variance(backend):
+    """Of v - m^2 rounding may leave less than nothing, whose root is NaN; what is NaN already stays so."""
+    if backend.startswith("cuda"):
+        pytest.importorskip("numba_cuda", reason="the CUDA kernels are compiled by numba-cuda")
+    weight, m = np.zeros(3, np.float32), np.array([1, 1, np.nan], np.float32)
+    v = np.array([1 - 2**-20, 1 + 3, 1], np.float32)
+    settings = {"lr": 1.0, "alpha": 0.5, "eps": 1.0, "grad_avgs": [m]}
+    backends.get(backend).rmsprop_step([weight], [np.ones(3, np.float32)], [v], **settings)
+    np.testing.assert_allclose(weight, [-1, -1 / (1 + np.sqrt(1.5)), np.nan], rtol=1e-6)

@@ -5,7 +5,7 @@ With the gradient g (negated to maximise) plus weight_decay * parameter:
 RMSprop (Hinton 2012), as PyTorch defines it:
 
     v = alpha * v + (1 - alpha) * g^2
-    m = alpha * m + (1 - alpha) * g                      centered: v - m^2 takes the place of v below
+    m = alpha * m + (1 - alpha) * g                      centered: max(v - m^2, 0) takes v's place below
     step = g / (sqrt(v) + eps)                           with momentum: buffer = momentum * buffer + step
     parameter -= lr * step                               ... and the buffer is the step
 
@@ -42,6 +42,7 @@ _BLOCK = 1024  # elements of a parameter updated at a time, which a second loop 
 @kernel
 def _rmsprop_task(task, n_tasks, table, starts, lr, alpha, rest, eps, decay, momentum, maximize, centered):
     begin, end = share(starts[-1], task, n_tasks)
+    zero = eps - eps
     for k in range(starts.size - 1):
         for start in range(max(begin, starts[k]), min(end, starts[k + 1]), _BLOCK):
             at, count = start - starts[k], min(end, starts[k + 1], start + _BLOCK) - start
@@ -58,6 +59,7 @@ def _rmsprop_task(task, n_tasks, table, starts, lr, alpha, rest, eps, decay, mom
                 if centered:
                     m[i] = alpha * m[i] + rest * g
                     variance = v[i] - m[i] * m[i]
+                    variance = zero if variance < 0 else variance  # NaN stays
                 step = g / (math.sqrt(variance) + eps)
                 if momentum != 0:
                     step = momentum * buffer[i] + step

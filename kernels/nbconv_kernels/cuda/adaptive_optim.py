@@ -5,7 +5,7 @@ With the gradient g (negated to maximise) plus weight_decay * parameter:
 RMSprop (Hinton 2012), as PyTorch defines it:
 
     v = alpha * v + (1 - alpha) * g^2
-    m = alpha * m + (1 - alpha) * g                      centered: v - m^2 takes the place of v below
+    m = alpha * m + (1 - alpha) * g                      centered: max(v - m^2, 0) takes v's place below
     step = g / (sqrt(v) + eps)                           with momentum: buffer = momentum * buffer + step
     parameter -= lr * step                               ... and the buffer is the step
 
@@ -49,6 +49,7 @@ def _rmsprop(p, g, v, m, buffer, numbers, mask) -> Any:
     if uint32(mask & uint32(_CENTERED)) != uint32(0):
         m = alpha * m + rest * g
         variance = v - m * m
+        variance = float32(0) if variance < float32(0) else variance  # NaN stays
     step = g / (math.sqrt(variance) + eps)
     if uint32(mask & uint32(_MOMENTUM)) != uint32(0):
         step = momentum * buffer + step

@@ -5,7 +5,7 @@ With the gradient g (negated to maximise) plus weight_decay * parameter:
 RMSprop (Hinton 2012), as PyTorch defines it:
 
     v = alpha * v + (1 - alpha) * g^2
-    m = alpha * m + (1 - alpha) * g                      centered: v - m^2 takes the place of v below
+    m = alpha * m + (1 - alpha) * g                      centered: max(v - m^2, 0) takes v's place below
     step = g / (sqrt(v) + eps)                           with momentum: buffer = momentum * buffer + step
     parameter -= lr * step                               ... and the buffer is the step
 
@@ -72,7 +72,7 @@ def rmsprop_step(
         if grad_avgs is not None:
             m = grad_avgs[index]
             m[...] = alpha * m + (1 - alpha) * g
-            variance = v - m * m
+            variance = np.maximum(v - m * m, 0)
         step = g / (np.sqrt(variance) + eps)
         if momentum != 0 and momentum_buffers is not None:
             buffer = momentum_buffers[index]
