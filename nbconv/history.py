@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 class History:
     """The numbers of each completed epoch, in lists of equal length.
 
-    ``history["val_accuracy"][-1]`` is the last epoch's. The names are "loss" and "accuracy" (means over the
-    epoch's batches, while the weights were changing), "val_loss" and "val_accuracy" (after the epoch, where
-    there are validation data), "lr" (of the first parameter group), "seconds" (of training, without
-    validation) and "images_per_second". There is no accuracy where targets are not class labels.
+    ``history["val_accuracy"][-1]`` is the last epoch's. The names are "loss" and "accuracy" (of the epoch's
+    batches as if they were one, while the weights were changing), "val_loss" and "val_accuracy" (after the
+    epoch, where there are validation data), "lr" (of the first parameter group), "seconds" (of training,
+    without validation) and "images_per_second". There is no accuracy where targets are not class labels.
     """
 
     history: dict[str, list[float]] = field(default_factory=dict)
