@@ -79,6 +79,24 @@ def test_a_run_agrees_with_the_cpu_and_repeats_its_bits(there):
         np.testing.assert_array_equal(value, again.state_dict()[key], err_msg=key)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_labels_that_do_not_count_agree_with_the_cpu(there, accumulate):
+    """Of the first batch none counts, of the second those of weight 0 alone."""
+    labels = np.array([-100, -100, -100, -100, 2, 2, 2, 2, 0, 1])
+    results = []
+    for backend in ("cpu", there):
+        model = tiny(backend)
+        loss = nb.L2Regularization(nb.CrossEntropyLoss([1, 3, 0]), model.parameters(), 0.1)
+        trainer = nb.Trainer(model, loss, nb.SGD(model.parameters(), lr=0.05))
+        history = trainer.fit(X, labels, 2, 4, accumulate=accumulate, shuffle=False, verbose=False)
+        results.append((model.state_dict(), np.array(history["loss"]), trainer.evaluate(X, labels, 4)))
+    assert_close([results[0][0], results[1][0]])
+    assert np.isfinite(results[0][1]).all()
+    np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-5)
+    np.testing.assert_allclose(results[1][2]["loss"], results[0][2]["loss"], rtol=1e-5)
+    assert results[0][2]["accuracy"] == results[1][2]["accuracy"]
+
+
 def test_a_model_moves_and_is_saved_between_backends(tmp_path, there):
     here, _ = trained("cpu")
     here.save(tmp_path / "model.safetensors")
