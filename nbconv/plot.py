@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbconv.errors import NbconvError
+from nbconv.files import whole_file
 from nbconv.history import History
 
 if TYPE_CHECKING:
@@ -30,15 +31,27 @@ def check_path(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"cannot draw {path}: its suffix must be one of {', '.join(suffixes)}")
 
 
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure to a file that appears whole or not at all; the suffix of ``path`` decides the format.
+
+    Raises:
+        OSError: if it cannot be written.
+        ValueError: if the suffix is no picture format.
+    """
+    with whole_file(path) as stream:
+        figure.savefig(stream, format=Path(path).suffix[1:].lower(), dpi=DPI)
+
+
 def learning_curves(history: History, path: str | os.PathLike[str]) -> None:
     """Write a picture of the loss and accuracy after each epoch; the suffix of ``path`` decides the format.
 
     Raises:
         NbconvError: when matplotlib is not installed.
+        OSError: when it cannot be written.
         ValueError: when no epoch was completed, or the suffix is no picture format.
     """
     check_path(path)
-    draw_learning_curves(history).savefig(Path(path), dpi=DPI)
+    save(draw_learning_curves(history), path)
 
 
 def draw_learning_curves(history: History) -> Figure:
@@ -69,10 +82,11 @@ def learning_rates(found: RateTest, path: str | os.PathLike[str]) -> None:
 
     Raises:
         NbconvError: when matplotlib is not installed.
+        OSError: when it cannot be written.
         ValueError: when no rate was tried, or the suffix is no picture format.
     """
     check_path(path)
-    draw_learning_rates(found).savefig(Path(path), dpi=DPI)
+    save(draw_learning_rates(found), path)
 
 
 def draw_learning_rates(found: RateTest) -> Figure:

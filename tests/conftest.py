@@ -1,4 +1,6 @@
 import os
+import resource
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import settings
@@ -17,3 +19,19 @@ def pytest_collection_modifyitems(items):
     if marked and (state := backends.available()["cuda"]) is not True:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=state))
+
+
+@pytest.fixture
+def full_disk():
+    """A context in which no file may grow beyond 1000 bytes: writing ends in OSError, as on a full disk."""
+
+    @contextmanager
+    def limited():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited

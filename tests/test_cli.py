@@ -173,7 +173,7 @@ def test_ctrl_c_in_the_last_evaluation_loses_no_model(capsys, tmp_path, monkeypa
         ([*TRAIN, "--backend", "cuda"], "backend 'cuda' is not available"),
         ([*TRAIN, "--backend", "abacus"], "unknown backend 'abacus'"),
         ([*TRAIN, "--lr", "-1"], "lr must not be negative"),
-        ([*TRAIN, "--output", "nowhere/m.safetensors"], "no directory nowhere"),
+        ([*TRAIN, "--output", "nowhere/m.safetensors"], "nowhere/m.safetensors: there is no directory "),
         ([*TRAIN, "--plot", "curves.docx"], "cannot draw curves.docx: its suffix must be one of "),
         (["evaluate", "absent.safetensors"], "absent.safetensors: No such file or directory"),
         (["evaluate", "damaged.safetensors"], "damaged.safetensors"),

@@ -231,7 +231,7 @@ def test_numbers_out_of_range(capsys, arguments, message):
 def test_what_cannot_be_written_is_told_before_training(capsys, tmp_path, monkeypatch, option):
     monkeypatch.setattr(nb.Trainer, "fit", None)
     (tmp_path / "folder.png").mkdir()
-    assert "cannot write folder.png: it is a directory" in train(capsys, option, "folder.png", status=1)
+    assert "folder.png: Is a directory" in train(capsys, option, "folder.png", status=1)
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert "nothing may be written to" in train(capsys, option, "file.png", status=1)
 

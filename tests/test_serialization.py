@@ -7,9 +7,11 @@ import textwrap
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import nbconv as nb
+from nbconv import serialization
 
 BACKENDS = ["reference", "cpu"]
 
@@ -160,15 +162,15 @@ def test_the_content_is_on_the_disk_before_the_name(path, monkeypatch):
         events.append(os.readlink(f"/proc/self/fd/{descriptor}"))
         flush(descriptor)
 
-    def replace(source, target):
+    def replace(source, target, **folders):
         events.append("rename")
-        rename(source, target)
+        rename(source, target, **folders)
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
     opened = len(os.listdir("/proc/self/fd"))
     nb.Sequential(nb.Dense(2, 2)).save(path)
-    assert events[0].startswith(f"{path.parent}/.{path.name}.")
+    assert events[0].startswith(f"{path.parent}/.nbconv-")
     assert events[1:] == ["rename", str(path.parent)]
     assert len(os.listdir("/proc/self/fd")) == opened
 
@@ -177,7 +179,7 @@ def test_a_failed_save_leaves_the_old_file(path, monkeypatch):
     nb.Sequential(nb.Dense(2, 2)).save(path)
     before = path.read_bytes()
 
-    def fail(*_):
+    def fail(*_, **folders):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
@@ -194,7 +196,7 @@ def test_a_killed_process_leaves_the_old_file(path):
     code = """
         import os, signal, sys
         import nbconv as nb
-        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        os.replace = lambda *_, **folders: os.kill(os.getpid(), signal.SIGKILL)
         nb.Sequential(nb.Dense(30, 30)).save(sys.argv[1])
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code), path], check=False)
@@ -331,3 +333,43 @@ def test_weights_of_a_wrong_shape(saved):
 def test_an_unavailable_backend_is_no_fault_of_the_file(saved):
     with pytest.raises(nb.BackendUnavailable):
         nb.load(saved, backend="cuda")
+
+
+# What is written
+
+
+def test_the_file_holds_the_arrays_as_they_are(path):
+    """The oracle is the format's own library."""
+    rng = np.random.default_rng(0)
+    tensors = {
+        f"nbconv/{kind}": rng.integers(0, 2, (3, 2, 1)).astype(kind)
+        for kind in ("?", "u1", "i1", "u2", "i2", "f2", "u4", "i4", "<f4", "u8", "i8", "<f8")
+    }
+    plain = rng.standard_normal((4, 6, 2)).astype(np.float32)
+    odd = {
+        "nbconv/none": np.zeros((3, 0), np.int64),
+        "nbconv/number": np.float64(3.5) * np.ones(()),
+        "nbconv/strided": plain[::2, ::-1],
+        "nbconv/turned": plain.T,
+        "nbconv/foreign": plain.astype(">f4"),
+    }
+    metadata = {"text": 'of \N{COW} and "quotes"\n', "\N{COW}": ""}
+    serialization.write(path, nb.Sequential(nb.Dense(3, 2)), {**tensors, **odd}, metadata)
+    found = load_file(path)
+    for name, array in {**tensors, **odd}.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype.newbyteorder("=")
+    with safe_open(path, "numpy") as file:
+        assert metadata.items() <= file.metadata().items()
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    assert length % 8 == 0
+    for name, entry in json.loads(content[8 : 8 + length]).items():
+        if name != "__metadata__":
+            assert entry["data_offsets"][0] % found[name].dtype.itemsize == 0
+
+
+def test_arrays_that_the_format_does_not_know_are_refused(path):
+    with pytest.raises(TypeError, match="cannot save 'nbconv/odd', an array of <U3, in a checkpoint"):
+        serialization.write(path, nb.Sequential(nb.Dense(3, 2)), {"nbconv/odd": np.array("abc")}, {})
+    assert not path.exists()

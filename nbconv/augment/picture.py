@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -63,7 +62,7 @@ def draw(
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.savefig(Path(path), dpi=plot.DPI)
+    plot.save(figure, path)
 
 
 def _draws(transform: Transform, x: Array, draws: int, seed: int) -> Array:

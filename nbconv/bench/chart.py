@@ -25,7 +25,7 @@ def draw(stored: dict[str, Any], path: Path) -> None:
         NbconvError: when matplotlib is not installed.
         ValueError: when there are no races in ``stored``.
     """
-    from nbconv.plot import check_path
+    from nbconv.plot import check_path, save
 
     check_path(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,7 +50,7 @@ def draw(stored: dict[str, Any], path: Path) -> None:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, fontsize=8)
-    figure.savefig(path, dpi=150)
+    save(figure, path)
 
 
 def _panel(ax: Any, title: str, rows: list[Row]) -> None:

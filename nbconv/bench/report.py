@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nbconv.bench.options import Row
+from nbconv.files import whole_file
 
 FILE = "bench.json"
 _PACKAGES = ("nbconv", "numpy", "numba", "llvmlite", "torch", "onnxruntime", "openvino", "ncnn")
@@ -75,9 +76,8 @@ def merge(stored: dict[str, Any], section: str, rows: Sequence[Row], run: dict[s
 def save(folder: Path, stored: dict[str, Any]) -> Path:
     """Write the file, whole or not at all, and return its path."""
     path = folder / FILE
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(_rounded(stored), indent=1) + "\n")
-    part.replace(path)
+    with whole_file(path) as stream:
+        stream.write((json.dumps(_rounded(stored), indent=1) + "\n").encode())
     return path
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbconv import models, plot, preprocess, report
+from nbconv import files, models, plot, preprocess, report
 from nbconv.cli import common, feeding, finding, start, training, transforms
 from nbconv.cli.recorded import Recorded
 from nbconv.errors import NbconvError
@@ -141,13 +140,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if checkpoint.saved:
             print(f"go on with: nbconv train --resume {shlex.quote(checkpoint.saved)}")
     print(f"held-out accuracy {common.percent(measured['accuracy'])} of {held_out:,} images")
-    if options.plot and history.epochs:
-        plot.learning_curves(history, options.plot)
-        print(f"wrote {options.plot}")
     result["seconds"] = time.perf_counter() - begin
     if options.run:
         report.save_run(options.run, model, history, {**result, **record.as_json()}, record.as_json())
         print(f"wrote {options.run}")
+    if options.plot and history.epochs:  # last, as all else of the run can be told without it
+        plot.learning_curves(history, options.plot)
+        print(f"wrote {options.plot}")
     return result
 
 
@@ -156,12 +155,8 @@ def _check_options(options: argparse.Namespace) -> None:
     if options.find_lr and options.resume:
         raise NbconvError("--find-lr and --resume do not go together")
     for path in (options.output, options.plot):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise NbconvError(f"cannot write {path}: there is no directory {path.parent}")
-        if path is not None and path.is_dir():
-            raise NbconvError(f"cannot write {path}: it is a directory")
-        if path is not None and not os.access(path.absolute().parent, os.W_OK):
-            raise NbconvError(f"cannot write {path}: nothing may be written to {path.absolute().parent}")
+        if path is not None:
+            files.check_writable(path)
     if options.plot:
         plot.check_path(options.plot)
     if options.run and not options.find_lr:

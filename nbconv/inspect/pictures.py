@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -217,5 +216,5 @@ def _extent(image: Array) -> tuple[float, float, float, float]:
 def _finish(figure: Figure, path: Path_) -> Figure:
     if path is not None:
         plot.check_path(path)
-        figure.savefig(Path(path), dpi=plot.DPI)
+        plot.save(figure, path)
     return figure

@@ -118,8 +118,8 @@ def _of_file(path: Path, backend: str) -> Run:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with whole_file(path) as stream:
+        stream.write(text.encode(errors="backslashreplace"))  # names of files may be any bytes
 
 
 def _read(path: Path) -> dict[str, Any]:

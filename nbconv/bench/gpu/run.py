@@ -23,6 +23,7 @@ from nbconv.bench import cases
 from nbconv.bench.gpu import clock, own, plan
 from nbconv.bench.options import Row
 from nbconv.bench.report import table
+from nbconv.files import whole_file
 from nbconv.typing import Array
 
 FILE = "gpu.json"
@@ -225,7 +226,8 @@ def save(folder: Path, measured: Mapping[str, Any]) -> Path:
     for precision in PRECISIONS:
         if precision in measured:
             stored.setdefault(precision, {}).update(measured[precision])
-    path.write_text(json.dumps(stored, indent=1) + "\n")
+    with whole_file(path) as stream:
+        stream.write((json.dumps(stored, indent=1) + "\n").encode())
     return path
 
 
