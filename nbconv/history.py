@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+NAMES = ("loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds", "images_per_second")
+
 
 @dataclass
 class History:

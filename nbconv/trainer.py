@@ -146,6 +146,7 @@ class Trainer:
         active.sort(key=lambda callback: callback.order)
         state = TrainingState(self.model, optimizer, epochs, len(source), source.examples, seed=seed)
         state.callbacks = tuple(active)
+        state.validated = validation is not None
         state.settings = {
             "examples": source.examples,
             "batch_size": None if is_loader(x) else batch_size,

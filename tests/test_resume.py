@@ -157,6 +157,69 @@ def test_files_of_earlier_epochs_can_be_kept(tmp_path):
     assert nb.training.snapshot.load(tmp_path / "run-2-4.safetensors").run["epoch"] == 2
 
 
+def fit_small(epochs, *callbacks):
+    network = nb.Sequential(nb.Dense(3, 2), backend="reference", seed=0)
+    trainer = nb.Trainer(network, nb.CrossEntropyLoss(), nb.SGD(network.parameters(), lr=0.01))
+    x, y = np.eye(33, 3, dtype=np.float32), np.arange(33) % 2
+    trainer.fit(x, y, epochs=epochs, batch_size=3, callbacks=callbacks, verbose=False)
+
+
+class Measured(nb.Callback):
+    """Replaces what was measured by numbers known beforehand."""
+
+    def on_epoch_trained(self, state):
+        state.logs["loss"] = 10.0 ** -state.epoch
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("w-{epoch:03d}", ["w-001", "w-002"]),
+        ("w-{step:04d}-{epoch}", ["w-0011-1", "w-0022-2"]),
+        ("{loss:.1f}-{{epoch}}", ["0.1-{epoch}", "1.0-{epoch}"]),
+        ("{epoch:>3}{loss:.0%}", ["  1100%", "  210%"]),
+    ],
+)
+def test_names_have_the_fields_of_format(tmp_path, name, files):
+    fit_small(2, Measured(), Checkpoint(tmp_path / name))
+    assert sorted(os.listdir(tmp_path)) == files
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{epochs}",
+        "{}",
+        "{0}",
+        "{ epoch}",
+        "{val_f1:.2f}",
+        "{epoch.__class__}",
+        "{epoch[0]}",
+        "{epoch!r}",
+        "{epoch:{step}}",
+        "{epoch:{step.__class__}}",
+        "{epoch:x.2f}",
+        "{loss:03d}",
+        "{epoch",
+        "epoch}",
+    ],
+)
+def test_names_with_other_fields_are_refused_at_once(name):
+    with pytest.raises(ValueError, match=r"^Checkpoint: the path .*Braces that belong to the name are written"):
+        Checkpoint(name)
+
+
+def test_measurements_in_names_are_those_that_there_will_be(tmp_path):
+    with pytest.raises(ValueError, match=r"'val_loss' in .*: fit needs validation data"):
+        fit_small(1, Checkpoint(tmp_path / "{val_loss}"))
+    with pytest.raises(ValueError, match="not after every_steps"):
+        Checkpoint("{loss}", every_steps=3)
+    interrupt = nb.Callback()
+    interrupt.on_batch_end = lambda state: signal.raise_signal(signal.SIGINT)
+    fit_small(2, interrupt, Checkpoint(tmp_path / "{epoch}-{loss:.2f}"))  # before anything is measured
+    assert os.listdir(tmp_path) == ["0-nan"]
+
+
 def test_the_best_checkpoint_is_that_of_the_best_epoch(tmp_path):
     history, _ = resumed_run.run(tmp_path)
     saved = nb.training.snapshot.load(tmp_path / "best.safetensors").run

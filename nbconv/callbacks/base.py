@@ -39,6 +39,7 @@ class TrainingState:
     seconds: float = 0.0  # of training in this epoch, up to the last step
     at_rest: bool = True  # not within a step or a callback: model, optimiser and callbacks fit together
     epoch_over: bool = False  # validated, and entered in the history
+    validated: bool = False  # whether epochs end in a validation, so that there are "val_" numbers
     seed: int = 0
     means: Means = field(default_factory=Means)
     callbacks: tuple[Callback, ...] = ()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from nbconv.callbacks.base import Callback, TrainingState
 from nbconv.callbacks.monitor import Monitor
+from nbconv.history import NAMES
+
+_COUNTS = ("epoch", "step")
 
 
 class Checkpoint(Callback):
@@ -19,8 +24,9 @@ class Checkpoint(Callback):
     as well. Checkpoints are written after all other callbacks were called.
 
     Args:
-        path: of the file; "{epoch}", and "{step}", in it become the numbers of epochs and steps that are
-            over, so that earlier files stay.
+        path: of the file, in which ``str.format`` puts the numbers of epochs and steps that are over, so that
+            earlier files stay, and what the last epoch measured, by its names in ``History``:
+            "w-{epoch:03d}-{val_loss:.2f}.safetensors". Braces that belong to the name are written twice.
         every_epochs: save after so many epochs; 0 for not at all.
         every_steps: save also after so many steps of the optimiser.
         monitor: save only after epochs that this measurement, a name in ``History``, calls the best so far.
@@ -31,7 +37,7 @@ class Checkpoint(Callback):
         saved: the file written last, or None.
 
     Raises:
-        ValueError: for arguments out of range.
+        ValueError: for arguments out of range, and for a path with other fields.
     """
 
     def __init__(
@@ -49,6 +55,12 @@ class Checkpoint(Callback):
         if monitor is not None and every_steps:
             raise ValueError("Checkpoint: measurements are made after epochs, not after every_steps")
         self.path = os.fspath(path)
+        self._measured = _measurements(self.path)
+        if self._measured and every_steps:
+            raise ValueError(
+                f"Checkpoint: {self.path!r} names measurements, which are made after epochs, not after "
+                "every_steps"
+            )
         self.every_epochs, self.every_steps = every_epochs, every_steps
         self.monitor = None if monitor is None else Monitor(monitor, mode)
         self.extra = extra
@@ -62,7 +74,11 @@ class Checkpoint(Callback):
 
         Raises:
             FileNotFoundError: if there is no such directory.
+            ValueError: for measurements of validation data that are not there.
         """
+        validated = [name for name in self._measured if name.startswith("val_")]
+        if validated and not state.validated:
+            raise ValueError(f"Checkpoint: {validated[0]!r} in {self.path!r}: fit needs validation data")
         folder = Path(self._path(state)).absolute().parent
         if not folder.is_dir():
             raise FileNotFoundError(2, "no such directory for checkpoints", str(folder))
@@ -111,4 +127,36 @@ class Checkpoint(Callback):
 
     def _path(self, state: TrainingState) -> str:
         over = state.epoch + 1 if state.epoch_over else state.epoch
-        return self.path.replace("{epoch}", str(over)).replace("{step}", str(state.step))
+        last = state.history.last()
+        if last:
+            missing = [name for name in self._measured if name not in last]
+            if missing:
+                raise ValueError(f"Checkpoint: there is no {missing[0]!r} among {', '.join(last)}")
+        # Ctrl-C may come before anything is measured.
+        measured = {name: float(last.get(name, math.nan)) for name in self._measured}
+        return self.path.format(epoch=over, step=state.step, **measured)
+
+
+def literal(path: str | os.PathLike[str]) -> str:
+    """A path for a :class:`Checkpoint` in which braces are those of the name."""
+    return os.fspath(path).replace("{", "{{").replace("}", "}}")
+
+
+def _measurements(path: str) -> list[str]:
+    """The measurements that a path names.
+
+    Raises:
+        ValueError: for fields of other names, or in a format that does not fit them.
+    """
+    try:
+        fields = [(name, inner, as_text) for _, name, inner, as_text in Formatter().parse(path)]
+        named = [field for field in fields if field[0] is not None]
+        for name, inner, as_text in named:
+            if name not in (*_COUNTS, *NAMES) or as_text or "{" in (inner or ""):
+                raise ValueError(f"no field {{{name}}}: there are {', '.join((*_COUNTS, *NAMES))}")
+        path.format(**dict.fromkeys(_COUNTS, 0), **dict.fromkeys(NAMES, math.nan))
+    except ValueError as error:
+        raise ValueError(
+            f"Checkpoint: the path {path!r}: {error}. Braces that belong to the name are written twice."
+        ) from None
+    return [name for name in NAMES if any(name == field[0] for field in named)]

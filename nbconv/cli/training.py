@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nbconv import callbacks, optim, schedules, transfer
 from nbconv.augment.recipes import RECIPES
 from nbconv.callbacks import Callback
+from nbconv.callbacks.checkpoint import literal
 from nbconv.cli import transforms
 from nbconv.cli.common import natural, positive
 from nbconv.cli.recorded import Recorded
@@ -184,7 +185,7 @@ def callbacks_of(
         if path is not None:
             found.append(kind(path))
     checkpoint = callbacks.Checkpoint(
-        checkpoint_path(options),
+        checkpoint_path(options) if options.checkpoint else literal(checkpoint_path(options)),
         every_epochs=1 if options.checkpoint else 0,
         every_steps=options.checkpoint_every or 0,
         extra={"arguments": options.arguments, **record.as_json()},
