@@ -1,5 +1,9 @@
 import io
+import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -97,3 +101,84 @@ def test_progress_gives_the_terminal_back_when_training_breaks(monkeypatch, erro
     else:
         assert fit([Break()], verbose=True)[0].interrupted
     assert screen.getvalue().count("\x1b[?25h") == screen.getvalue().count("\x1b[?25l") == 1
+
+
+# What a run tells of itself does not end it.
+
+
+@pytest.mark.parametrize("kind", [nb.callbacks.CSVLogger, nb.callbacks.JSONLinesLogger])
+def test_a_full_disk_does_not_end_a_run_and_is_told_once(tmp_path, caplog, full_disk, kind):
+    path = tmp_path / "log"
+    with full_disk():
+        history, _ = fit([kind(path)], epochs=40)
+    assert history.epochs == 40
+    assert path.stat().st_size == 1000
+    (told,) = caplog.messages
+    assert told == f"cannot write to {path}: File too large; training goes on"
+
+
+class Room(Callback):
+    """Lets a disk be full in some epochs."""
+
+    def __init__(self, full_disk, first, last):
+        self._context, self._first, self._last = full_disk(), first, last
+
+    def on_epoch_begin(self, state):
+        if state.epoch == self._first:
+            self._context.__enter__()
+        if state.epoch == self._last:
+            self._context.__exit__(None, None, None)
+
+
+def test_lines_are_written_when_there_is_room_again(tmp_path, full_disk):
+    path = tmp_path / "log"
+    fit([Room(full_disk, 3, 20), nb.callbacks.JSONLinesLogger(path)], epochs=24)
+    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == list(range(1, 25))
+
+
+def test_tensorboard_survives_a_full_disk_and_a_removed_folder(tmp_path, caplog, full_disk):
+    class Remove(Callback):
+        def on_epoch_begin(self, state):
+            if state.epoch == 5:
+                for file in (tmp_path / "logs").iterdir():
+                    file.unlink()
+                (tmp_path / "logs").rmdir()
+
+    with full_disk():
+        history, _ = fit([nb.callbacks.TensorBoardLogger(tmp_path / "logs"), Remove()], epochs=20)
+    assert history.epochs == 20
+    assert len(caplog.messages) == 1
+
+
+def test_tensorboard_takes_numbers_that_are_too_large_for_it(tmp_path):
+    class Huge(Callback):
+        def on_epoch_end(self, state):
+            state.logs["loss"], state.logs["accuracy"] = 1e300, -1e300
+
+    fit([Huge(), nb.callbacks.TensorBoardLogger(tmp_path)], epochs=1)
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes()
+    assert b"loss\x15\x00\x00\x80\x7f" in content
+    assert b"accuracy\x15\x00\x00\x80\xff" in content
+
+
+PIPED = """
+import numpy as np, nbconv as nb, sys
+model = nb.Sequential(nb.Dense(4, 2), backend="reference", seed=0)
+trainer = nb.Trainer(model, nb.CrossEntropyLoss(), nb.SGD(model.parameters(), lr=0.1))
+history = trainer.fit(np.ones((8, 4), np.float32), np.arange(8) % 2, epochs=5)
+print(history.epochs, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("how", ["a pipe without a reader", "closed"])
+def test_training_goes_on_when_nobody_reads_its_progress(how):
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = PIPED if how != "closed" else PIPED.replace("history =", "sys.stdout.close()\nhistory =")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert done.stderr.splitlines()[0].startswith("cannot write to the standard output: ")
+    assert done.stderr.splitlines()[1] == "5"

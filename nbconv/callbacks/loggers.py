@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import TextIO
 
 from nbconv.callbacks.base import Callback, TrainingState
+from nbconv.callbacks.enduring import Enduring
 
 
 class _LineLogger(Callback):
-    """Writes one line for each epoch, at once. A resumed run writes the earlier epochs' lines again."""
+    """Writes one line for each epoch, at once. A resumed run writes the earlier epochs' lines again.
+
+    When the disk is full during the run, training goes on, and lines are written when there is room again.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+        self._enduring = Enduring(self.path)
         self._file: TextIO | None = None
 
     def on_train_begin(self, state: TrainingState) -> None:
@@ -34,13 +39,15 @@ class _LineLogger(Callback):
     def on_epoch_end(self, state: TrainingState) -> None:
         """Write the epoch's line."""
         if self._file is not None:
-            self._write(self._file, {"epoch": state.epoch + 1, **state.logs})
-            self._file.flush()
+            with self._enduring.attempt():
+                self._write(self._file, {"epoch": state.epoch + 1, **state.logs})
+                self._file.flush()
 
     def on_train_end(self, state: TrainingState) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with self._enduring.attempt():
+                self._file.close()
             self._file = None
 
     def _write(self, file: TextIO, row: dict[str, float]) -> None:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nbconv.callbacks.base import Callback, TrainingState
+from nbconv.callbacks.enduring import Enduring
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,11 +14,15 @@ if TYPE_CHECKING:
 
 
 class ProgressBar(Callback):
-    """A live bar in a terminal, and a line for each completed epoch there and elsewhere."""
+    """A live bar in a terminal, and a line for each completed epoch there and elsewhere.
+
+    When nobody reads them any more, training goes on.
+    """
 
     _INTERVAL = 0.1  # seconds between two redraws
 
     def __init__(self) -> None:
+        self._enduring = Enduring("the standard output")
         self._console: Console | None = None
         self._bar: Progress | None = None  # only in a terminal
         self._drawn = 0.0
@@ -26,11 +31,10 @@ class ProgressBar(Callback):
 
     def on_train_begin(self, state: TrainingState) -> None:
         """Show the empty bar."""
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._start, self._seen_before = time.perf_counter(), state.seen
-        self._console = Console(highlight=False)
+        self._console = _console()
         if not self._console.is_terminal:
             return
         self._bar = Progress(
@@ -44,8 +48,9 @@ class ProgressBar(Callback):
             transient=True,
         )
         self._bar.add_task("starting", total=state.epochs * state.batches, numbers="")
-        self._bar.start()
-        self._bar.refresh()
+        with self._enduring.attempt():
+            self._bar.start()
+            self._bar.refresh()
 
     def on_epoch_begin(self, state: TrainingState) -> None:
         """Start the epoch's clock."""
@@ -64,18 +69,32 @@ class ProgressBar(Callback):
             description=_epoch(state),
             numbers=_numbers({**state.logs, "images_per_second": speed}),
         )
-        self._bar.refresh()
+        with self._enduring.attempt():
+            self._bar.refresh()
 
     def on_epoch_end(self, state: TrainingState) -> None:
         """Print the epoch's line."""
         if self._console is not None:
-            self._console.print(f"{_epoch(state)} {_numbers(state.logs)}", markup=False, soft_wrap=True)
+            with self._enduring.attempt():
+                self._console.print(f"{_epoch(state)} {_numbers(state.logs)}", markup=False, soft_wrap=True)
 
     def on_train_end(self, state: TrainingState) -> None:
         """Take the bar away."""
         if self._bar is not None:
-            self._bar.stop()
+            with self._enduring.attempt():
+                self._bar.stop()
         self._console = self._bar = None
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    def raise_it() -> None:
+        raise
+
+    console = Console(highlight=False)
+    console.on_broken_pipe = raise_it  # type: ignore[method-assign]  # its own ends the process
+    return console
 
 
 def _epoch(state: TrainingState) -> str:

@@ -13,6 +13,7 @@ Source: TensorFlow's event.proto, summary.proto and lib/io/record_writer.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nbconv.callbacks.base import Callback, TrainingState
+from nbconv.callbacks.enduring import Enduring
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli's, its bits reversed
 
@@ -30,7 +32,8 @@ _POLYNOMIAL = 0x82F63B78  # Castagnoli's, its bits reversed
 class TensorBoardLogger(Callback):
     """Writes the numbers of ``History`` after each epoch, for ``tensorboard --logdir DIRECTORY``.
 
-    A resumed run writes a file of its own, which takes the place of what came behind its checkpoint.
+    A resumed run writes a file of its own, which takes the place of what came behind its checkpoint. When the
+    disk is full during the run, training goes on.
 
     Args:
         directory: made if it is not there.
@@ -38,6 +41,7 @@ class TensorBoardLogger(Callback):
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
+        self._enduring = Enduring(self.directory)
         self._file: BinaryIO | None = None
 
     def on_train_begin(self, state: TrainingState) -> None:
@@ -55,12 +59,14 @@ class TensorBoardLogger(Callback):
 
     def on_epoch_end(self, state: TrainingState) -> None:
         """Write the epoch's numbers, at the step that is its number."""
-        self._write(state.epoch + 1, _bytes(5, _summary(state.logs)))
+        with self._enduring.attempt():
+            self._write(state.epoch + 1, _bytes(5, _summary(state.logs)))
 
     def on_train_end(self, state: TrainingState) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with self._enduring.attempt():
+                self._file.close()
             self._file = None
 
     def _write(self, step: int, content: bytes) -> None:
@@ -73,8 +79,16 @@ class TensorBoardLogger(Callback):
 
 
 def _summary(numbers: Mapping[str, float]) -> bytes:
-    values = (_bytes(1, name.encode()) + b"\x15" + struct.pack("<f", v) for name, v in numbers.items())
+    values = (_bytes(1, name.encode()) + b"\x15" + _float32(v) for name, v in numbers.items())
     return b"".join(_bytes(1, value) for value in values)
+
+
+def _float32(value: float) -> bytes:
+    """The number rounded to float32; what is too large becomes infinite."""
+    try:
+        return struct.pack("<f", value)
+    except OverflowError:
+        return struct.pack("<f", math.copysign(math.inf, value))
 
 
 def _bytes(field: int, content: bytes) -> bytes:
