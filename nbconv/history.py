@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 NAMES = ("loss", "accuracy", "val_loss", "val_accuracy", "lr", "seconds", "images_per_second")
+"""What is measured of an epoch."""
 
 
 @dataclass

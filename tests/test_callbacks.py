@@ -114,7 +114,7 @@ def test_a_full_disk_does_not_end_a_run_and_is_told_once(tmp_path, caplog, full_
     assert history.epochs == 40
     assert path.stat().st_size == 1000
     (told,) = caplog.messages
-    assert told == f"cannot write to {path}: File too large; training goes on"
+    assert told == f"nbconv: cannot write to {path}: File too large; training goes on"
 
 
 class Room(Callback):
@@ -180,5 +180,5 @@ def test_training_goes_on_when_nobody_reads_its_progress(how):
         [sys.executable, "-W", "error", "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True
     )
     os.close(writing)
-    assert done.stderr.splitlines()[0].startswith("cannot write to the standard output: ")
+    assert done.stderr.splitlines()[0].startswith("nbconv: cannot write to the standard output: ")
     assert done.stderr.splitlines()[1] == "5"

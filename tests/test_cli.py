@@ -127,6 +127,7 @@ def test_info_says_what_is_here(capsys):
     assert 1 <= result["cpu"]["available_cpus"] <= result["cpu"]["logical_cpus"]
     assert result["cpu"]["threads"] >= 1
     assert result["cpu"]["cache_directory"]
+    assert result["cpu"]["cache_state"] == "in use"
     for part in ("numba", "threading layer", "cache directory", "cuda"):
         assert part in out
 

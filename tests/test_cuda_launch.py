@@ -15,6 +15,7 @@ pytest.importorskip("numba_cuda", reason="the CUDA kernels are compiled by numba
 import stub_driver
 
 import nbconv_kernels
+from nbconv_kernels import disk_cache
 from nbconv_kernels.cuda import arguments, store
 from nbconv_kernels.cuda.build import Kernel
 from nbconv_kernels.cuda.intrinsics import thread_index
@@ -249,7 +250,7 @@ def test_code_is_kept_and_what_is_broken_is_made_anew(tmp_path):
     directory, made = compile_once(tmp_path)
     assert made == 1
     assert Path(directory).parent == tmp_path
-    files = sorted(Path(directory).iterdir())
+    files = sorted(set(Path(directory).iterdir()) - {Path(directory, "CACHEDIR.TAG")})
     assert [file.name.partition("-")[2].partition(".")[2] for file in files] == ["ptx", "sm_80.cubin"]
     assert compile_once(tmp_path) == (directory, 0)
     files[0].write_bytes(files[0].read_bytes()[:-1])
@@ -285,8 +286,14 @@ def test_kernels_of_one_factory_are_told_apart():
 
 
 def test_a_constant_without_a_text_keeps_its_kernel_out_of_the_store(monkeypatch, tmp_path):
-    monkeypatch.setattr(store, "directory", lambda: tmp_path)
-    odd = _make(object())
+    monkeypatch.setattr(store, "place", lambda: disk_cache.Place(tmp_path))
+    monkeypatch.setattr(disk_cache.Sources, "hold", lambda sources, module: True)
+    tmp_path.chmod(0o700)
+    odd, plain = _make(object()), _make(float32(2))
     assert store._file_name(odd) is None
     assert store.fetch(odd, "ptx", lambda: b"made") == b"made"
     assert not list(tmp_path.iterdir())
+    assert store.fetch(plain, "ptx", lambda: b"made") == b"made"
+    assert store.fetch(plain, "ptx", lambda: b"made anew") == b"made"
+    monkeypatch.undo()
+    assert not store._sources().hold(plain.function.__module__)  # this file may change behind the digest

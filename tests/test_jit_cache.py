@@ -3,7 +3,9 @@
 Most tests run processes of their own, because all of this is decided when the package is imported.
 """
 
+import compileall
 import gc
+import hashlib
 import os
 import shutil
 import subprocess
@@ -121,6 +123,92 @@ def test_a_file_cut_short_is_compiled_anew(warm, tmp_path):
     assert compiled
     assert results == ["[0.0, 0.0, 2.0]", 0.8808]
     assert use(environment(path))[1] == 0
+
+
+def flip(file, place, bit):
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1 << bit
+    file.write_bytes(content)
+
+
+def test_a_file_with_a_flipped_bit_is_compiled_anew(warm, tmp_path):
+    path = tmp_path / "cache"
+    shutil.copytree(warm, path)
+    for number, file in enumerate(sorted(path.rglob("*.nbc"))):
+        flip(file, file.stat().st_size * (1 + number % 7) // 8, number % 8)  # mostly in machine code
+    _, compiled, *results = use(environment(path))
+    assert compiled
+    assert results == ["[0.0, 0.0, 2.0]", 0.8808]
+
+
+PLANTED = """
+import os, pickle, sys
+class Planted:
+    def __reduce__(self):
+        return os.mkdir, (sys.argv[1],)
+print(pickle.dumps(Planted()).hex())
+"""
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+def test_what_another_user_has_put_there_is_not_run(warm, tmp_path, checksum):
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make files of another user")
+    path, sign = tmp_path / "cache", tmp_path / "sign"
+    shutil.copytree(warm, path)
+    planted = subprocess.run(
+        [sys.executable, "-c", PLANTED, sign], capture_output=True, text=True, check=True
+    )
+    for file in path.rglob("*.nbc"):
+        content = bytes.fromhex(planted.stdout)
+        if checksum:
+            name = f"{file.parent.name}/{file.name}\0".encode()
+            content = hashlib.sha256(name + content).digest() + content
+        file.write_bytes(content)
+        os.chown(file, 65534, 65534)
+    _, compiled, *results = use(environment(path))
+    assert compiled
+    assert results == ["[0.0, 0.0, 2.0]", 0.8808]
+    assert not sign.exists()
+
+
+FULL = f"""
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+{USE}
+"""
+
+
+def test_a_full_disk_costs_time_only(tmp_path):
+    for _ in range(2):
+        directory, compiled, *results = output(start(FULL, environment(tmp_path))).split(";")
+        assert int(compiled)
+        assert results == ["[0.0, 0.0, 2.0]", "0.8808"]
+    assert os.listdir(directory) == ["CACHEDIR.TAG"]  # and no half of a file
+
+
+@pytest.mark.parametrize("form", ["zip", "bytecode", "bytecode in a zip"])
+def test_kernels_do_not_outlive_what_is_no_folder_of_sources(warm, tmp_path, form):
+    source = tmp_path / "source"
+    shutil.copytree(PACKAGE, source / "nbconv_kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    edited = source / "nbconv_kernels" / "cpu" / "activation" / "rectifiers.py"
+    text = edited.read_text()
+    found = []
+    for version in (text, text.replace("zero if x[i] <= zero else x[i]", "x[i] + x[i]")):
+        edited.write_text(version)
+        place = tmp_path / f"installed{len(found)}"
+        shutil.copytree(source, place)
+        if form != "zip":
+            compileall.compile_dir(place, quiet=2, legacy=True)
+            for file in place.rglob("*.py"):
+                file.unlink()
+        if form != "bytecode":
+            place = shutil.make_archive(str(place), "zip", place)
+        found.append(use(environment(tmp_path / "cache", place)))
+        assert found[-1][1]
+        assert use(environment(tmp_path / "cache", place)) == (found[-1][0], 0, *found[-1][2:])
+    assert [results for *_, results, _ in found] == ["[0.0, 0.0, 2.0]", "[-2.0, 0.0, 4.0]"]
 
 
 def test_a_file_of_rubbish_is_compiled_anew(warm, tmp_path):

@@ -12,6 +12,7 @@ import resumed_run
 
 import nbconv as nb
 from nbconv.callbacks import Checkpoint
+from nbconv.callbacks.checkpoint import literal
 from nbconv.errors import CheckpointError
 
 SCRIPT = Path(resumed_run.__file__)
@@ -168,7 +169,7 @@ class Measured(nb.Callback):
     """Replaces what was measured by numbers known beforehand."""
 
     def on_epoch_trained(self, state):
-        state.logs["loss"] = 10.0 ** -state.epoch
+        state.logs["loss"] = 10.0**-state.epoch
 
 
 @pytest.mark.parametrize(
@@ -205,8 +206,9 @@ def test_names_have_the_fields_of_format(tmp_path, name, files):
     ],
 )
 def test_names_with_other_fields_are_refused_at_once(name):
-    with pytest.raises(ValueError, match=r"^Checkpoint: the path .*Braces that belong to the name are written"):
+    with pytest.raises(ValueError, match=r"^Checkpoint: the path .*Braces that belong to the name"):
         Checkpoint(name)
+    Checkpoint(literal(name))
 
 
 def test_measurements_in_names_are_those_that_there_will_be(tmp_path):

@@ -30,4 +30,4 @@ class Enduring:
             if not self._told:
                 self._told = True
                 reason = getattr(error, "strerror", None) or error
-                _log.warning("cannot write to %s: %s; training goes on", self._what, reason)
+                _log.warning("nbconv: cannot write to %s: %s; training goes on", self._what, reason)

@@ -71,7 +71,7 @@ def _cpu() -> dict[str, Any]:
         from nbconv_kernels.cpu import cache, cpus, jit, simd
     except Exception as error:  # the command is here to report what is broken, not to break
         return {**found, "error": f"{type(error).__name__}: {error}"}
-    directory = cache.directory()
+    place = cache.place()
     return {
         **found,
         "model": llvm.get_host_cpu_name(),
@@ -81,7 +81,8 @@ def _cpu() -> dict[str, Any]:
         "threads": jit.get_num_threads(),
         "threading_layer": jit.threading_layer(),
         "available_cpus": cpus.available(),
-        "cache_directory": None if directory is None else str(directory),
+        "cache_directory": None if place.path is None else str(place.path),
+        "cache_state": place.state(),
     }
 
 

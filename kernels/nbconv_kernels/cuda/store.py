@@ -1,10 +1,11 @@
 """PTX and machine code of kernels on disk, named by all that decides them.
 
-The directory is named by a digest of the sources and the compilers' versions; a file in it by the kernel's
-name, types and launch bounds, and by the functions it is made of as they are in this process: their bytecode,
-and the constants of a factory in their closures. So neither are two kernels of one factory taken for each
-other, nor does a process that began before an edit leave its kernels to those that begin after it. A constant
-of a kind that has no known text keeps its kernel out of the store.
+The directory is named by a digest of the sources and the compilers' versions; kernels of other packages are
+not kept. A file in it is named by the kernel's name, types and launch bounds, and by the functions it is made
+of as they are in this process: their bytecode, and the constants of a factory in their closures. So neither
+are two kernels of one factory taken for each other, nor does a process that began before an edit leave its
+kernels to those that begin after it. A constant of a kind that has no known text keeps its kernel out of the
+store.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from nbconv_kernels.cuda.target import types
 if TYPE_CHECKING:
     from nbconv_kernels.cuda.build import Kernel
 
-__all__ = ["directory", "fetch", "source_digest"]
+__all__ = ["directory", "fetch", "place"]
 
 _COMPILERS = (
     "numba",
@@ -42,13 +43,8 @@ _COMPILERS = (
 
 
 @functools.cache
-def source_digest() -> str:
-    """A digest of the sources and of the versions of all that compiles them."""
-    root = Path(__file__).resolve().parent.parent
-    emulator = root / "cuda" / "emulator"
-    sources = [p for p in root.joinpath("cuda").rglob("*.py") if not p.is_relative_to(emulator)]
-    versions = [f"{name} {_version(name)}" for name in _COMPILERS]
-    return disk_cache.digest_of([platform.python_version(), *versions], [*root.glob("*.py"), *sources])
+def _sources() -> disk_cache.Sources:
+    return disk_cache.Sources("cuda", without="emulator")
 
 
 def _version(name: str) -> str | None:
@@ -59,21 +55,26 @@ def _version(name: str) -> str | None:
 
 
 @functools.cache
+def place() -> disk_cache.Place:
+    """Where this process keeps its kernels; the files and all that compiles them decide the name."""
+    versions = [f"{name} {_version(name)}" for name in _COMPILERS]
+    return disk_cache.prepared(_sources().digest([platform.python_version(), *versions]), "cuda-")
+
+
 def directory() -> Path | None:
-    """The directory of this process's kernels, or None where none can be written."""
-    return disk_cache.prepared(source_digest(), "cuda-")
+    """The directory of this process's kernels, or None where none are kept."""
+    return place().path
 
 
 def fetch(kernel: Kernel, kind: str, make: Callable[[], bytes]) -> bytes:
     """The ``kind`` of code (the file's ending) of ``kernel``: what was kept, or what ``make`` gives now."""
-    folder, name = directory(), _file_name(kernel)
-    if folder is None or name is None:
+    name = _file_name(kernel) if _sources().hold(kernel.function.__module__) else None
+    if name is None:
         return make()
-    path = folder / f"{name}.{kind}"
-    code = disk_cache.read(path)
+    code = place().read(f"{name}.{kind}")
     if code is None:
         code = make()
-        disk_cache.write(path, code)
+        place().write(f"{name}.{kind}", code)
     return code
 
 
