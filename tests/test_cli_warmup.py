@@ -22,6 +22,12 @@ def test_it_leaves_kernels_in_the_cache(capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["kernels_compiled"] == 0
 
 
+def test_it_says_when_nothing_is_kept(capsys, monkeypatch):
+    monkeypatch.setattr("nbconv_kernels.disk_cache.Place.state", lambda place: "nothing is kept: no room")
+    assert main(["warmup", "--model", "lenet5"]) == 0
+    assert "nothing is kept: no room: other processes will compile them again" in capsys.readouterr().out
+
+
 def test_unknown_models(capsys):
     with pytest.raises(SystemExit):
         main(["warmup", "--model", "lenet6"])

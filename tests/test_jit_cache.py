@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core.caching import NullCache
 
 import nbconv_kernels
 from nbconv_kernels.cpu import cache, simd
@@ -226,6 +227,21 @@ def test_processes_that_compile_at_once(tmp_path):
     assert use(env)[1] == 0
 
 
+def test_what_numba_is_told_of_caches_does_not_matter(warm, tmp_path):
+    elsewhere = {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
+    assert use(environment(warm, **elsewhere))[1] == 0
+    assert not os.listdir(tmp_path)
+
+
+DIRECTORY = "from nbconv_kernels.cpu import cache; print(cache.directory())"
+
+
+@pytest.mark.parametrize("setting", [{"NUMBA_OPT": "1"}, {"NUMBA_BOUNDSCHECK": "1"}, {"PYTHONOPTIMIZE": "1"}])
+def test_code_compiled_in_another_way_is_kept_elsewhere(tmp_path, setting):
+    directories = {output(start(DIRECTORY, environment(tmp_path, **more))) for more in ({}, setting)}
+    assert len(directories) == 2
+
+
 def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     directory, compiled, *results = use(environment(tmp_path / "file" / "cache"))
@@ -293,6 +309,7 @@ def test_a_kernel_compiled_to_be_inlined_can_be_called_too():
     _double(2, x, z, 2)  # and still is
     np.testing.assert_array_equal(z, y)
     assert gc.isenabled()  # compiling pauses it
+    assert type(_double._cache) is NullCache  # this file may change behind the digest of the sources
 
 
 def test_a_kernel_is_compiled_once_for_all_constants(monkeypatch):

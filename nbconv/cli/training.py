@@ -84,7 +84,13 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("stopping, saving and telling")
     add = group.add_argument
     add("--early-stopping", type=positive, metavar="EPOCHS", help="stop after so many without a better one")
-    add("--checkpoint", type=Path, metavar="FILE", help="save the run here after every epoch (.safetensors)")
+    add(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="save the run here after every epoch (.safetensors); {epoch:03d}, {val_loss:.3f} and the like "
+        "in the name become its numbers",
+    )
     add("--checkpoint-every", type=positive, metavar="STEPS", help="... and after so many steps")
     add("--resume", type=Path, metavar="FILE", help="go on with the run in this checkpoint")
     add("--config", type=Path, metavar="FILE", help="take options from a TOML file: their names, no dashes")

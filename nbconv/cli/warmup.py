@@ -32,6 +32,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from nbconv_kernels.cpu import cache
+
     names = options.model or list(_MODELS)
     before, start = _cached(), time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} of {task.total}"))
@@ -45,6 +47,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         progress.update(task, description="done")
     seconds, compiled = time.perf_counter() - start, _cached() - before
     print(f"{compiled} kernels compiled and kept, in {seconds:.1f} s")
+    if (state := cache.place().state()) != "in use":
+        print(f"{state}: other processes will compile them again")
     return {"command": "warmup", "models": names, "kernels_compiled": compiled, "seconds": seconds}
 
 
