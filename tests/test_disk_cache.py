@@ -249,3 +249,18 @@ def test_modules_of_the_digest():
     for name in ("nbconv_kernels.cpu.jit", "nbconv_kernels.cuda.emulator.memory", "cuda.pool", "__main__"):
         assert not sources.hold(name)
     assert sources.digest(["1"]) != sources.digest(["2"])
+
+
+def test_a_module_edited_since_is_none_of_the_digest(tmp_path, monkeypatch):
+    (tmp_path / "cpu").mkdir()
+    for name in ("jit.py", "cpu/early.py", "cpu/late.py"):
+        (tmp_path / name).write_text("before")
+    monkeypatch.setattr(disk_cache.resources, "files", lambda package: tmp_path)
+    sources = disk_cache.Sources("cpu")
+    assert sources.hold("nbconv_kernels.cpu.early")
+    for name in ("cpu/early.py", "cpu/late.py"):
+        (tmp_path / name).write_text("edited")
+    assert sources.hold("nbconv_kernels.cpu.early")  # it was imported before
+    assert not sources.hold("nbconv_kernels.cpu.late")
+    (tmp_path / "jit.py").unlink()
+    assert not sources.hold("nbconv_kernels.jit")

@@ -55,12 +55,12 @@ class Sources:
     """
 
     def __init__(self, folder: str, without: str | None = None) -> None:
-        left_out = {"__pycache__", without}
-        try:
-            root = resources.files("nbconv_kernels")
-            self._files = dict(_contents(root, folder, left_out))
-        except Exception:  # of whatever loads the package: a zip file that is gone, one of no files at all
-            self._files = {}
+        self._root: Any = None
+        self._files: dict[str, bytes] = {}
+        self._held: dict[str, bool] = {}  # by module
+        with suppress(Exception):  # of whatever loads the package: a zip file that is gone, for one
+            self._root = resources.files("nbconv_kernels")
+            self._files = dict(_contents(self._root, folder, {"__pycache__", without}))
 
     def digest(self, versions: Iterable[str]) -> str | None:
         """One of the files and of what compiles them; None where there are no files to look at."""
@@ -74,11 +74,20 @@ class Sources:
         return digest.hexdigest()[:_DIGEST]
 
     def hold(self, module: str) -> bool:
-        """Whether a module is among them, so that it cannot change behind the digest."""
-        package, _, name = module.partition(".")
-        path = name.replace(".", "/")
-        wanted = {path + end + suffix for end in ("", "/__init__") for suffix in _SUFFIXES}
-        return package == "nbconv_kernels" and not wanted.isdisjoint(self._files)
+        """Whether a module, just imported, is one of them, and was not edited since the digest was made."""
+        if module not in self._held:
+            package, _, name = module.partition(".")
+            path = name.replace(".", "/")
+            wanted = [path + end + suffix for end in ("", "/__init__") for suffix in _SUFFIXES]
+            found = [file for file in wanted if package == "nbconv_kernels" and file in self._files]
+            self._held[module] = bool(found) and all(map(self._is_as_it_was, found))
+        return self._held[module]
+
+    def _is_as_it_was(self, name: str) -> bool:
+        try:
+            return bool(self._root.joinpath(name).read_bytes() == self._files[name])
+        except Exception:  # as above
+            return False
 
 
 def _contents(root: Any, folder: str, left_out: set[str | None]) -> Iterator[tuple[str, bytes]]:
