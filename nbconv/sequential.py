@@ -16,7 +16,7 @@ from nbconv.errors import LayerError, PlacedError
 from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
 from nbconv.layers.base import Layer, SpanFunction, SpanTrace, Traced
-from nbconv.layers.dropout import Dropout
+from nbconv.layers.dropout import Dropout, seed_of
 from nbconv.layers.nested import CALLED_TWICE, Container, Infer, connect, infer_checked, infer_plain, join
 from nbconv.layers.receptive import Span
 from nbconv.layers.rectified import rectified
@@ -34,10 +34,13 @@ class Sequential(Container):
         layers: in the order the input meets them.
         backend: "cpu", "cuda", "cuda-emulated" or "reference"; all layers move there.
         seed: makes the first values of the parameters, and what dropout drops, repeatable. Each parameter
-            draws from a stream of its own, numbered by its place in the model.
+            draws from a stream of its own, numbered by its place in the model. It can be set later, too.
         dtype: float32, or float64 for checks on the CPU; all layers change to it.
 
     Attributes:
+        seed: None, or what the model draws from. To set it seeds all dropout in the model, whose passes count
+            from 0 again, and the parameters that are not drawn yet: a model from a file, whose weights are
+            there, then trains as repeatably as a new one. None makes both random again. It is not saved.
         fuses: whether layers are computed together where they can be: in evaluation a convolution with
             the normalisation and the activation behind it, in training a ReLU with the normalisation or
             convolution in front of it or the maximum pool behind it.
@@ -56,14 +59,37 @@ class Sequential(Container):
         dtype: npt.DTypeLike = np.float32,
     ) -> None:
         self.layers: list[Layer] = []
-        self.seed = None if seed is None else operator.index(seed)
-        if self.seed is not None and self.seed < 0:
-            raise self.error(f"seed must not be negative, got {seed}")
+        self._seed = self._checked_seed(seed)
         super().to(backend, dtype=dtype)
         for layer in layers:
             self._adopt(layer)
         self.layers = list(layers)
         self._assign_streams()
+
+    @property
+    def seed(self) -> int | None:
+        """See the class; what it is set to must be None or a whole number of at least 0."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int | None) -> None:
+        self._seed = self._checked_seed(seed)
+        for dropout in self._dropouts():
+            dropout.draw_seed()
+        for parameter in self.parameters():
+            if not parameter.is_drawn:
+                parameter.stream = None
+        self._assign_streams()
+
+    def seed_dropout(self, seed: int) -> None:
+        """Begin anew, from ``seed``, the dropout of all layers that nobody else has seeded.
+
+        That is what ``Trainer.fit(seed=...)`` does: the model's own seed, a seed of a model inside it and one
+        that was given to a layer by hand stay what they are.
+        """
+        for dropout, generator in self._seeds_of_dropouts(seed):
+            if not dropout.draws.settled:
+                dropout.draw_seed(generator)
 
     # The passes
 
@@ -351,10 +377,22 @@ class Sequential(Container):
         for index, parameter in enumerate(self.parameters()):
             if not parameter.is_drawn:
                 parameter.stream = (self.seed, index)
-        dropouts = [layer for _, layer in self.named_layers() if isinstance(layer, Dropout)]
-        for index, dropout in enumerate(dropouts):
-            entropy = np.random.SeedSequence(self.seed, spawn_key=(index,))
-            dropout.seed = int(entropy.generate_state(1, np.uint64)[0])
+        for dropout, generator in self._seeds_of_dropouts(self.seed):
+            dropout.seed = seed_of(generator)
+
+    def _dropouts(self) -> list[Dropout]:
+        return [layer for _, layer in self.named_layers() if isinstance(layer, Dropout)]
+
+    def _seeds_of_dropouts(self, seed: int) -> Iterator[tuple[Dropout, np.random.SeedSequence]]:
+        """Every dropout with a generator of its own, numbered by its place in the model."""
+        for index, dropout in enumerate(self._dropouts()):
+            yield dropout, np.random.SeedSequence(seed, spawn_key=(index,))
+
+    def _checked_seed(self, seed: int | None) -> int | None:
+        checked = None if seed is None else operator.index(seed)
+        if checked is not None and checked < 0:
+            raise self.error(f"seed must not be negative, got {seed}")
+        return checked
 
 
 class _Backward:

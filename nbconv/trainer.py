@@ -98,8 +98,8 @@ class Trainer:
                 them, and are the loss's ``ignore_index`` where they come from beyond an edge.
             accumulate: batches in an optimiser's step, whose gradient is that of one large batch, where such
                 a one has no room in memory; only batch normalisation sees each by itself.
-            seed: of that order, of the held-out choice and of augmentation; None takes the model's, else a
-                random one.
+            seed: of that order, of the held-out choice, of augmentation, and of the dropout of a model that
+                has no seed of its own, such as one from a file; None takes the model's, else a random one.
             callbacks: for this run, called after the trainer's own.
             resume: a file that a ``Checkpoint`` has written. The run goes on from there and ends in the same
                 bits as one that never stopped, given the same arguments and as many threads.
@@ -129,7 +129,7 @@ class Trainer:
         if isinstance(augment, Transform):
             augment = augment.ignoring(getattr(self.loss, "ignore_index", None))
         saved = None if resume is None else snapshot.load(resume)
-        seed = self._seed(seed, saved)
+        given_seed, seed = seed, self._seed(seed, saved)
         source, validation = self._sources(
             x,
             y,
@@ -156,6 +156,8 @@ class Trainer:
             "augment": augment is not None,
             "seed": seed,
         }
+        if given_seed is not None and self.model.seed is None:
+            self.model.seed_dropout(given_seed)
         if saved is not None:
             snapshot.restore(state, saved)
         with ExitStack() as ending:

@@ -1,4 +1,6 @@
+import copy
 import gc
+import pickle
 import threading
 import weakref
 
@@ -110,6 +112,108 @@ def test_dropouts_of_a_seeded_model_differ_from_each_other():
     again = nb.Sequential(nb.Dropout(), nb.Dropout(), seed=0)
     assert model[0].seed != model[1].seed
     assert [layer.seed for layer in model] == [layer.seed for layer in again]
+
+
+def nested(seed=None):
+    """Dropout at every depth."""
+    body = nb.Sequential(nb.Dense(6, 6), nb.Dropout(0.4))
+    return nb.Sequential(
+        nb.Residual(body), nb.Sequential(nb.Dropout(0.5)), nb.Dense(6, 3), nb.Dropout(0.1),
+        backend="reference", seed=seed,
+    )  # fmt: skip
+
+
+def loaded(tmp_path, change=lambda model: model):
+    nested(seed=1).save(tmp_path / "model.safetensors")
+    return change(nb.load(tmp_path / "model.safetensors", backend="reference"))
+
+
+def passes(model, count=3):
+    x = np.ones((4, 6), np.float32)
+    return np.stack([model.forward(x, training=True)[0] for _ in range(count)])
+
+
+def dropped(model, **fit):
+    """The weights after training, which depend on what dropout has dropped."""
+    trainer = nb.Trainer(model, nb.CrossEntropyLoss(), nb.SGD(model.parameters(), lr=0.1))
+    trainer.fit(np.ones((8, 6), np.float32), np.arange(8) % 3, batch_size=4, verbose=False, **fit)
+    return np.concatenate([value.ravel() for value in model.state_dict().values()])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model,
+        lambda model: model.insert(0, nb.Dropout(0.2)),
+        lambda model: model.append(nb.Dropout(0.2)),
+        lambda model: model.replace_head(3, seed=4),
+        lambda model: model.to(dtype="float64").to(dtype="float32"),
+        copy.deepcopy,
+        lambda model: pickle.loads(pickle.dumps(model)),
+    ],
+    ids=["loaded", "insert", "append", "replace_head", "to", "copy", "pickle"],
+)
+def test_a_loaded_model_can_be_seeded_at_any_time(tmp_path, change):
+    models = [loaded(tmp_path, change) for _ in range(3)]
+    assert not np.array_equal(passes(models[0]), passes(models[1]))
+    for model in models:
+        model.seed = 5
+    seeded = passes(models[0])
+    np.testing.assert_array_equal(passes(models[1]), seeded)  # though both had made passes, not these
+    models[0].seed = 5  # counts from 0 again
+    np.testing.assert_array_equal(passes(models[0]), seeded)
+    models[2].seed = 6
+    assert not np.array_equal(passes(models[2]), seeded)
+    models[0].seed = None
+    assert not np.array_equal(passes(models[0]), seeded)
+
+
+def test_a_seed_set_late_is_the_seed_of_the_beginning():
+    late = nested()
+    late.seed = 7
+    np.testing.assert_array_equal(passes(late), passes(nested(seed=7)))
+    with pytest.raises(nb.LayerError, match="must not be negative"):
+        late.seed = -1
+    with pytest.raises(TypeError):
+        late.seed = "7"
+    assert late.seed == 7
+
+
+def test_fit_seeds_the_dropout_of_a_model_that_has_no_seed(tmp_path):
+    np.testing.assert_array_equal(dropped(loaded(tmp_path), seed=3), dropped(loaded(tmp_path), seed=3))
+    assert not np.array_equal(dropped(loaded(tmp_path), seed=3), dropped(loaded(tmp_path), seed=4))
+    assert not np.array_equal(dropped(loaded(tmp_path)), dropped(loaded(tmp_path)))
+
+
+def test_fit_leaves_seeds_alone_that_somebody_has_set():
+    draws = []
+    for seed in (3, 4):
+        model = nb.Sequential(
+            nb.Sequential(nb.Dropout(), seed=1),
+            nb.Dropout(),
+            nb.Dense(6, 3),
+            nb.Dropout(),
+            backend="reference",
+        )
+        model[1].seed = 11
+        dropped(model, seed=seed)
+        draws.append([model[0][0].draws, model[1].draws, model[3].draws])
+    assert draws[0][:2] == draws[1][:2]
+    assert draws[0][0].seed == nb.Sequential(nb.Dropout(), seed=1)[0].seed
+    assert draws[0][1][:2] == (11, 2)
+    assert draws[0][2] != draws[1][2]
+    whole = nested(seed=1)
+    before = [layer.draws.seed for _, layer in whole.named_layers() if isinstance(layer, nb.Dropout)]
+    dropped(whole, seed=9)
+    assert before == [layer.draws.seed for _, layer in whole.named_layers() if isinstance(layer, nb.Dropout)]
+
+
+def test_the_rate_test_puts_the_draws_back(tmp_path):
+    model = loaded(tmp_path)
+    before = [layer.draws for _, layer in model.named_layers() if isinstance(layer, nb.Dropout)]
+    trainer = nb.Trainer(model, nb.CrossEntropyLoss(), nb.SGD(model.parameters(), lr=0.1))
+    nb.find_learning_rate(trainer, np.ones((8, 6), np.float32), np.arange(8) % 3, 4, steps=3, seed=2)
+    assert before == [layer.draws for _, layer in model.named_layers() if isinstance(layer, nb.Dropout)]
 
 
 def test_a_model_grown_layer_by_layer_draws_the_same():

@@ -54,9 +54,7 @@ def _learned(options: argparse.Namespace, data_set: DataSet) -> Sequential:
         model.freeze()
     if found != data_set.classes or (known is not None and known != data_set.labels):
         model.replace_head(data_set.classes)
-    else:
-        model._assign_streams()
-        if options.freeze_base:
-            *_, (last, _) = model.named_parameters()
-            model.unfreeze(last.rpartition(".")[0])
+    elif options.freeze_base:
+        *_, (last, _) = model.named_parameters()
+        model.unfreeze(last.rpartition(".")[0])
     return model

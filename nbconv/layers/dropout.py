@@ -6,10 +6,29 @@
 from __future__ import annotations
 
 import secrets
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
+
+import numpy as np
 
 from nbconv.layers.base import Layer
 from nbconv.typing import Array, Backprop, Shape
+
+
+class Draws(NamedTuple):
+    """What a dropout draws next.
+
+    Attributes:
+        settled: whether somebody has set the seed, so that ``Trainer.fit(seed=...)`` leaves it alone.
+    """
+
+    seed: int
+    offset: int = 0
+    settled: bool = False
+
+
+def seed_of(generator: np.random.SeedSequence) -> int:
+    """A dropout's seed out of a generator of seeds."""
+    return int(generator.generate_state(1, np.uint64)[0])
 
 
 class Dropout(Layer):
@@ -21,6 +40,10 @@ class Dropout(Layer):
 
     Args:
         p: probability of an element to be dropped.
+
+    Attributes:
+        seed: of 64 bits, at random until somebody sets it: the layer's owner, or a model that has a seed.
+        offset: training passes so far.
 
     Raises:
         ValueError: unless 0 <= p <= 1.
@@ -34,8 +57,29 @@ class Dropout(Layer):
         self.p = float(p)
         if not 0.0 <= self.p <= 1.0:
             raise self.error(f"p is a probability and must be in [0, 1], got {p!r}")
-        self.seed = secrets.randbits(64)
-        self.offset = 0
+        self.draw_seed()
+
+    @property
+    def seed(self) -> int:
+        """Decides, with ``offset``, on what is kept."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed, self._is_settled = seed, True
+
+    @property
+    def draws(self) -> Draws:
+        """Where the layer stands with its random numbers; to assign it goes on from there."""
+        return Draws(self._seed, self.offset, self._is_settled)
+
+    @draws.setter
+    def draws(self, draws: Draws) -> None:
+        self._seed, self.offset, self._is_settled = draws
+
+    def draw_seed(self, generator: np.random.SeedSequence | None = None) -> None:
+        """Begin anew with a seed that nobody has set: from a generator, or from fresh entropy."""
+        self.draws = Draws(secrets.randbits(64) if generator is None else seed_of(generator))
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

@@ -91,7 +91,7 @@ def find_learning_rate(
     found, model, optimizer = RateTest(), trainer.model, trainer.optimizer
     weights, state = model.state_dict(), optimizer.state_dict()
     settings = [dict(group) for group in optimizer.param_groups]
-    offsets = [dropout.offset for dropout in dropouts_of(model)]
+    draws = [dropout.draws for dropout in dropouts_of(model)]
     quiet = copy.copy(trainer)
     quiet.callbacks = ()
     batches = len(x) if is_loader(x) else -(-len(x) // batch_size)
@@ -115,8 +115,8 @@ def find_learning_rate(
         optimizer.load_state_dict(state)
         for group, before in zip(optimizer.param_groups, settings, strict=True):
             group.update(before)
-        for dropout, offset in zip(dropouts_of(model), offsets, strict=True):
-            dropout.offset = offset
+        for dropout, stood in zip(dropouts_of(model), draws, strict=True):
+            dropout.draws = stood
         optimizer.zero_grad()
     return found
 

@@ -139,7 +139,7 @@ def restore(state: TrainingState, snapshot: Snapshot) -> None:
         model.load_state_dict(before)
         raise CheckpointError(f"{where}: {error}") from error
     for dropout, (seed, offset) in zip(dropouts_of(model), run["dropouts"], strict=True):
-        dropout.seed, dropout.offset = seed, offset
+        dropout.draws = dropout.draws._replace(seed=seed, offset=offset)
     state.epoch, state.done, state.seen = run["epoch"], run["done"], run["seen"]
     state.step, state.seconds, state.stop = run["step"], run["seconds"], run["finished"]
     state.history.history = {name: list(values) for name, values in run["history"].items()}
