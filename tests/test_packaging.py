@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -32,6 +33,37 @@ def test_the_version_is_the_same_everywhere():
 def test_the_command_is_installed():
     (entry,) = metadata.entry_points(group="console_scripts", name="nbconv")
     assert entry.load() is importlib.import_module("nbconv.cli").main
+
+
+WITHOUT_METADATA = """
+import importlib.metadata, sys
+def version(name):
+    if name == "nbconv":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return real(name)
+real, importlib.metadata.version = importlib.metadata.version, version
+from nbconv.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_command_needs_neither_metadata_nor_files_beside_its_code(tmp_path):
+    archive = tmp_path / "all.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for top in (ROOT / "nbconv", ROOT / "kernels" / "nbconv_kernels"):
+            for path in top.rglob("*"):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    packed.write(path, path.relative_to(top.parent))
+
+    def run(*arguments):
+        code = f"import sys; sys.path.insert(0, {str(archive)!r})\n{WITHOUT_METADATA}"
+        return python("-c", code, *arguments, cwd=tmp_path)
+
+    assert run("info", "--json").splitlines()[0] == "versions:"
+    # The digits and the recipe of options that goes with them come from the archive as well.
+    shown = run("train", "--epochs", "1", "--backend", "reference", "--output", "m.safetensors")
+    assert shown.splitlines()[0] == "lenet5 on digits: 1,438 images of 32 x 32 to train on, 359 held out"
+    assert "held-out accuracy" in run("evaluate", "m.safetensors", "--backend", "reference")
 
 
 def test_types_and_data_are_in_the_package():

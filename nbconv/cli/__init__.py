@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import nbconv
 from nbconv.cli import augment, bench, config, evaluate, info, predict, report, train, warmup
 from nbconv.errors import NbconvError
 
@@ -72,7 +73,7 @@ def _one_line(error: Exception) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nbconv", description="Train and run convolutional networks.")
-    parser.add_argument("--version", action="version", version=info.version())
+    parser.add_argument("--version", action="version", version=nbconv.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in _COMMANDS.items():
         summary = (module.__doc__ or "").partition("\n")[0]

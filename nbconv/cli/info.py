@@ -28,9 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Print what is here, and return it."""
+    import nbconv as nb
+
     found: dict[str, Any] = {
         "command": "info",
-        "versions": {"nbconv": version(), "python": platform.python_version(), **_versions()},
+        "versions": {"nbconv": nb.__version__, "python": platform.python_version(), **_versions()},
         "platform": platform.platform(),
         "cpu": _cpu(),
         "backends": backends.available(),
@@ -45,11 +47,6 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         for key, item in value.items():
             _line(f"  {key.replace('_', ' ')}", item)
     return found
-
-
-def version() -> str:
-    """The installed version of nbconv."""
-    return metadata.version("nbconv")
 
 
 def _versions() -> dict[str, str | None]:
