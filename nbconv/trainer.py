@@ -102,7 +102,9 @@ class Trainer:
                 has no seed of its own, such as one from a file; None takes the model's, else a random one.
             callbacks: for this run, called after the trainer's own.
             resume: a file that a ``Checkpoint`` has written. The run goes on from there and ends in the same
-                bits as one that never stopped, given the same arguments and as many threads.
+                bits as one that never stopped, given the same arguments and as many threads. More epochs,
+                another schedule of the same class and other settings of the optimiser take effect from there
+                on: rates are then those that the new schedule gives for the steps made so far.
             verbose: show a progress bar.
             check_finite: look for NaN and infinity in x before training.
             record: on a GPU, record the passes of a step as a CUDA graph and replay that, where it is safe:
@@ -113,7 +115,7 @@ class Trainer:
                 none of the model's classes.
             NonFiniteError: when the loss becomes NaN or infinite, naming the layer and the step; when x holds
                 NaN or infinity, where that is looked for.
-            CheckpointError: when ``resume`` is not of such a run.
+            CheckpointError: when ``resume`` is not of such a run, naming what is different.
             LayerError: when x does not fit the model.
             ValueError: for an impossible argument.
         """
@@ -146,7 +148,6 @@ class Trainer:
         active.sort(key=lambda callback: callback.order)
         state = TrainingState(self.model, optimizer, epochs, len(source), source.examples, seed=seed)
         state.callbacks = tuple(active)
-        state.validated = validation is not None
         state.settings = {
             "examples": source.examples,
             "batch_size": None if is_loader(x) else batch_size,
@@ -156,6 +157,7 @@ class Trainer:
             "augment": augment is not None,
             "seed": seed,
         }
+        state.begun, state.validates = snapshot.settings_of(optimizer), validation is not None
         if given_seed is not None and self.model.seed is None:
             self.model.seed_dropout(given_seed)
         if saved is not None:

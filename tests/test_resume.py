@@ -296,10 +296,192 @@ def test_a_checkpoint_needs_a_folder_and_sense(tmp_path):
         Checkpoint("x", every_epochs=-1)
     with pytest.raises(ValueError, match="not after every_steps"):
         Checkpoint("x", monitor="loss", every_steps=3)
-    with pytest.raises(ValueError, match=r"no 'val_loss' among .*; fit needs validation data"):
-        trainer.fit(
-            *resumed_run.data(), callbacks=[Checkpoint(tmp_path / "x", monitor="val_loss")], verbose=False
-        )
+
+
+@pytest.mark.parametrize(
+    "watcher",
+    [
+        lambda rule: Checkpoint("x", monitor="val_loss"),
+        lambda rule: nb.callbacks.EarlyStopping(),
+        lambda rule: nb.schedules.ReduceLROnPlateau(rule, "max"),
+    ],
+)
+def test_what_watches_validation_without_any_fails_before_the_first_step(watcher, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network = resumed_run.model("reference")
+    rule = nb.SGD(network.parameters(), lr=0.1)
+    trainer, before = nb.Trainer(network, nb.CrossEntropyLoss(), rule), network.state_dict()
+    with pytest.raises(ValueError, match=r"there will be no 'val_\w+'; fit needs validation data"):
+        trainer.fit(*resumed_run.data(), callbacks=[watcher(rule)], verbose=False)
+    for key, value in network.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+    class Measures(nb.Callback):  # somebody else may do what fit does not
+        def on_epoch_trained(self, state):
+            state.logs["val_loss"] = state.logs["val_accuracy"] = 1.0
+
+    history = trainer.fit(*resumed_run.data(), callbacks=[Measures(), watcher(rule)], verbose=False)
+    assert history["val_loss"] == [1.0]
+
+
+class Rates(nb.Callback):
+    """The rate of every step, as the optimiser has it then."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_step_begin(self, state):
+        self.seen.append(state.optimizer.param_groups[0]["lr"])
+
+
+def rates(tmp_path, schedule, epochs, lr=0.1, resume=False, stop=None, rule=nb.SGD, **settings):
+    """Of each step of a run of 4 steps an epoch, which is saved behind each step."""
+    network, seen = resumed_run.model("reference"), Rates()
+    optimizer = rule(network.parameters(), lr=lr, **settings)
+    path = tmp_path / "run.safetensors"
+    callbacks = [schedule(optimizer), seen, Checkpoint(path, every_steps=1)]
+    if stop:
+        callbacks.append(StopAt("on_batch_end", stop))
+    x, y = resumed_run.data()
+    given = {"validation_data": (x, y), "resume": path if resume else None, "verbose": False, "seed": 1}
+    trainer = nb.Trainer(network, nb.CrossEntropyLoss(), optimizer)
+    if stop:
+        with pytest.raises(RuntimeError, match="broken off"):
+            trainer.fit(x, y, epochs, 11, callbacks=callbacks, **given)
+    else:
+        trainer.fit(x, y, epochs, 11, callbacks=callbacks, **given)
+    return seen.seen, optimizer
+
+
+def wave(step, total, base=0.1):
+    return base * (1 + np.cos(np.pi * step / total)) / 2
+
+
+PLAIN = nb.schedules.LambdaLR
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "lr", "expected"),
+    [  # two epochs of 4 steps have been made; what the next two train with
+        (
+            lambda o: nb.schedules.CosineAnnealingLR(o, T_max=2),
+            lambda o: nb.schedules.CosineAnnealingLR(o, T_max=4),
+            0.1,
+            [wave(2, 4)] * 4 + [wave(3, 4)] * 4,
+        ),
+        (
+            lambda o: nb.schedules.CosineAnnealingLR(o, T_max=4),
+            lambda o: nb.schedules.CosineAnnealingLR(o, T_max=4),
+            0.3,
+            [wave(2, 4, 0.3)] * 4 + [wave(3, 4, 0.3)] * 4,
+        ),
+        (
+            lambda o: nb.schedules.CosineAnnealingLR(o, T_max=8, per="step"),
+            lambda o: nb.schedules.CosineAnnealingLR(o, T_max=16, per="step"),
+            0.1,
+            [wave(step, 16) for step in range(8, 16)],
+        ),
+        (lambda o: PLAIN(o, lambda e: 1), lambda o: PLAIN(o, lambda e: 1), 0.02, [0.02] * 8),
+        (
+            lambda o: PLAIN(o, lambda e: 1),
+            lambda o: PLAIN(o, lambda e: 1 / (1 + e)),
+            0.1,
+            [0.1 / 3] * 4 + [0.1 / 4] * 4,
+        ),
+        (
+            lambda o: nb.schedules.ReduceLROnPlateau(o, patience=9),
+            lambda o: nb.schedules.ReduceLROnPlateau(o, patience=9),
+            0.02,
+            [0.02] * 8,
+        ),
+        (lambda o: nb.Callback(), lambda o: nb.Callback(), 0.02, [0.02] * 8),
+        (
+            lambda o: nb.LearningRate(),
+            lambda o: nb.LearningRate(),
+            0.02,
+            [wave(2, 4, 0.02)] * 4 + [wave(3, 4, 0.02)] * 4,
+        ),
+        (lambda o: nb.LearningRate(), lambda o: nb.LearningRate(), 0.1, [wave(2, 4)] * 4 + [wave(3, 4)] * 4),
+        (
+            lambda o: nb.schedules.SequentialLR(
+                o, [nb.schedules.LinearLR(o, 0.1, total_iters=1), nb.schedules.CosineAnnealingLR(o, 1)], [1]
+            ),
+            lambda o: nb.schedules.SequentialLR(
+                o, [nb.schedules.LinearLR(o, 0.1, total_iters=1), nb.schedules.CosineAnnealingLR(o, 3)], [1]
+            ),
+            0.1,
+            [wave(1, 3)] * 4 + [wave(2, 3)] * 4,
+        ),
+    ],
+)  # fmt: skip
+def test_a_run_goes_on_with_the_rates_of_its_new_schedule(tmp_path, first, then, lr, expected):
+    rates(tmp_path, first, 2)
+    found, _ = rates(tmp_path, then, 4, lr, resume=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("resumed_after", [3, 4, 6])
+def test_one_cycle_of_more_steps(tmp_path, resumed_after):
+    def schedule(total):
+        return lambda optimizer: nb.schedules.OneCycleLR(optimizer, 0.2, total)
+
+    whole, _ = rates(tmp_path, schedule(16), 4, momentum=0.9)
+    rates(tmp_path, schedule(8), 2, stop=resumed_after, momentum=0.9)
+    found, optimizer = rates(tmp_path, schedule(16), 4, resume=True, momentum=0.9)
+    assert found == whole[resumed_after:]
+    assert optimizer.param_groups[0]["momentum"] == pytest.approx(0.95, abs=2e-3)  # the end of the cycle
+    with pytest.raises(
+        CheckpointError, match=r"the OneCycleLR of this run cannot go on: .* step 16 of a cycle of 8"
+    ):
+        rates(tmp_path, schedule(8), 5, resume=True, momentum=0.9)
+
+
+def test_what_a_run_has_changed_itself_is_kept(tmp_path):
+    def schedule(optimizer):  # a rate that no improvement is good enough for
+        return nb.schedules.ReduceLROnPlateau(optimizer, patience=0, threshold=1e9, factor=0.5)
+
+    whole, _ = rates(tmp_path, schedule, 4)
+    rates(tmp_path, schedule, 2)
+    found, _ = rates(tmp_path, schedule, 4, resume=True)
+    assert found == whole[8:]
+    assert found[0] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("rule", "first", "then"),
+    [
+        (nb.SGD, {"momentum": 0.9}, {"momentum": 0.5, "nesterov": True, "weight_decay": 0.01}),
+        (nb.SGD, {}, {"momentum": 0.5}),
+        (nb.Adam, {}, {"betas": (0.5, 0.9), "amsgrad": True}),
+        (nb.RMSprop, {}, {"momentum": 0.5, "centered": True}),
+    ],
+)
+def test_another_setting_of_the_optimizer_takes_effect(tmp_path, rule, first, then):
+    rates(tmp_path, lambda o: nb.Callback(), 1, rule=rule, **first)
+    _, optimizer = rates(tmp_path, lambda o: nb.Callback(), 2, resume=True, rule=rule, **then)
+    (group,) = optimizer.param_groups
+    assert {name: group[name] for name in then} == then
+    assert all(np.isfinite(value).all() for entry in optimizer.state.values() for value in entry.values())
+
+
+def test_schedules_and_watchers_that_mean_something_else_are_refused(tmp_path):
+    cosine = nb.schedules.CosineAnnealingLR
+    rates(tmp_path, lambda o: cosine(o, 4), 1)
+    with pytest.raises(CheckpointError, match="it stepped per epoch, this one per step"):
+        rates(tmp_path, lambda o: cosine(o, 16, per="step"), 2, resume=True)
+    for first, then in (
+        (lambda o: nb.schedules.ReduceLROnPlateau(o), lambda o: nb.schedules.ReduceLROnPlateau(o, "max")),
+        (lambda o: nb.callbacks.EarlyStopping(), lambda o: nb.callbacks.EarlyStopping("val_accuracy")),
+        (
+            lambda o: Checkpoint(tmp_path / "best", monitor="val_loss"),
+            lambda o: Checkpoint(tmp_path / "best", monitor="loss"),
+        ),
+    ):
+        rates(tmp_path, first, 1)
+        with pytest.raises(
+            CheckpointError, match=r"cannot go on: it watched 'val_loss' \('min'\), this one '"
+        ):
+            rates(tmp_path, then, 2, resume=True)
 
 
 def test_a_loader_is_resumed(tmp_path):

@@ -91,7 +91,11 @@ class EMA(Callback):
         return {"decay": self.decay, "average": _numpy(self._average), "weights": _numpy(self._weights)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there.
+
+        Raises:
+            ValueError: if it averaged something else.
+        """
         self._average = self._placed(state_dict["average"])
         self._weights = self._placed(state_dict["weights"])
 
@@ -108,14 +112,21 @@ class EMA(Callback):
             self._average[key] = value - self.decay * (value - average)
 
     def _copies(self) -> dict[str, Array]:
-        parameters = {name: parameter.data.copy() for name, parameter in self._parameters.items()}
-        buffers = {key: getattr(layer, name).copy() for key, (layer, name) in self._buffers.items()}
-        return {**parameters, **buffers}
+        return {name: array.copy() for name, array in self._here().items()}
 
     def _placed(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        return {
-            name: backends.to_backend(np.array(array), self._backend(name)) for name, array in arrays.items()
-        }
+        here = self._here()
+        placed = {}
+        for name, array in arrays.items():
+            if name not in here or np.shape(array) != here[name].shape:
+                raise ValueError(f"it has an average of {name!r}, of shape {np.shape(array)}")
+            placed[name] = backends.to_backend(np.array(array, here[name].dtype), self._backend(name))
+        return placed
+
+    def _here(self) -> dict[str, Array]:
+        """What is averaged, as the model holds it."""
+        parameters = {name: parameter.data for name, parameter in self._parameters.items()}
+        return {**parameters, **{key: getattr(layer, name) for key, (layer, name) in self._buffers.items()}}
 
     def _backend(self, name: str) -> str:
         return self._parameters[name].backend if name in self._parameters else self._buffers[name][0].backend

@@ -39,11 +39,12 @@ class TrainingState:
     seconds: float = 0.0  # of training in this epoch, up to the last step
     at_rest: bool = True  # not within a step or a callback: model, optimiser and callbacks fit together
     epoch_over: bool = False  # validated, and entered in the history
-    validated: bool = False  # whether epochs end in a validation, so that there are "val_" numbers
     seed: int = 0
     means: Means = field(default_factory=Means)
     callbacks: tuple[Callback, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)  # which a resumed run must share
+    begun: list[dict[str, Any]] = field(default_factory=list)  # the optimiser's settings as they were given
+    validates: bool = False  # after each epoch
     _loss: Any = field(default=0.0, init=False, repr=False)
     _logs: dict[str, float] | None = field(default_factory=dict, init=False, repr=False)
 

@@ -10,7 +10,7 @@ from string import Formatter
 from typing import Any
 
 from nbconv.callbacks.base import Callback, TrainingState
-from nbconv.callbacks.monitor import Monitor
+from nbconv.callbacks.monitor import Monitor, needs_validation
 from nbconv.history import NAMES
 
 _COUNTS = ("epoch", "step")
@@ -74,11 +74,13 @@ class Checkpoint(Callback):
 
         Raises:
             FileNotFoundError: if there is no such directory.
-            ValueError: for measurements of validation data that are not there.
+            ValueError: if it watches, or its name tells, a measurement on validation data, and there are none.
         """
-        validated = [name for name in self._measured if name.startswith("val_")]
-        if validated and not state.validated:
-            raise ValueError(f"Checkpoint: {validated[0]!r} in {self.path!r}: fit needs validation data")
+        if self.monitor is not None:
+            self.monitor.check(state, "Checkpoint")
+        for name in self._measured:
+            if needs_validation(name, state):
+                raise ValueError(f"Checkpoint: {name!r} in {self.path!r}: fit needs validation data")
         folder = Path(self._path(state)).absolute().parent
         if not folder.is_dir():
             raise FileNotFoundError(2, "no such directory for checkpoints", str(folder))
@@ -119,10 +121,16 @@ class Checkpoint(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The best measurement, where there is one."""
-        return {"best": self.best} if self.monitor else {}
+        return {"best": self.best, "monitor": self.monitor.described()} if self.monitor else {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there.
+
+        Raises:
+            ValueError: if it watched another measurement.
+        """
+        if self.monitor is not None:
+            self.monitor.check_same(state_dict)
         self.best = state_dict["best"]
 
     def _path(self, state: TrainingState) -> str:

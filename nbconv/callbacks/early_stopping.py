@@ -49,7 +49,12 @@ class EarlyStopping(Callback):
         self._weights: dict[str, Array] = {}
 
     def on_train_begin(self, state: TrainingState) -> None:
-        """Forget earlier runs."""
+        """Forget earlier runs.
+
+        Raises:
+            ValueError: if the measurement is one on validation data, and there are none.
+        """
+        self.monitor.check(state, "EarlyStopping")
         self._forget()
 
     def on_epoch_end(self, state: TrainingState) -> None:
@@ -72,6 +77,7 @@ class EarlyStopping(Callback):
     def state_dict(self) -> dict[str, Any]:
         """The best so far."""
         return {
+            "monitor": self.monitor.described(),
             "best": self.best,
             "best_epoch": self.best_epoch,
             "wait": self._wait,
@@ -79,6 +85,11 @@ class EarlyStopping(Callback):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there.
+
+        Raises:
+            ValueError: if it watched another measurement.
+        """
+        self.monitor.check_same(state_dict)
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self._wait, self._weights = state_dict["wait"], dict(state_dict["weights"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from nbconv.callbacks.base import Callback, TrainingState
@@ -20,7 +20,8 @@ def cosine(epoch: int, epochs: int) -> float:
 class LearningRate(Callback):
     """Multiplies every parameter group's learning rate, as it was at the start, by ``factor(epoch, epochs)``.
 
-    The rates of the start are put back when the run ends.
+    The rates of the start are put back when the run ends. A resumed run takes them from its own optimiser,
+    and has the number of epochs that it is given.
     """
 
     def __init__(self, factor: Callable[[int, int], float] = cosine) -> None:
@@ -28,8 +29,10 @@ class LearningRate(Callback):
         self._start: list[float] = []
 
     def on_train_begin(self, state: TrainingState) -> None:
-        """Note the rates to start from."""
-        self._start = [group["lr"] for group in state.optimizer.param_groups]
+        """Note the rates to start from; in a run resumed within an epoch, set that one's."""
+        self._start = [settings["lr"] for settings in state.begun]
+        if state.done:
+            self.on_epoch_begin(state)
 
     def on_epoch_begin(self, state: TrainingState) -> None:
         """Set this epoch's rates."""
@@ -45,7 +48,3 @@ class LearningRate(Callback):
     def state_dict(self) -> dict[str, Any]:
         """The rates of the start."""
         return {"start": self._start}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take the rates of the start."""
-        self._start = list(state_dict["start"])

@@ -27,6 +27,8 @@ class Adagrad(Optimizer):
     2011.
     """
 
+    kept = ("step", "sum")
+
     def __init__(
         self,
         params: ParametersLike,

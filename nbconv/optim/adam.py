@@ -37,6 +37,8 @@ class Adam(Optimizer):
 
     _decoupled = False
 
+    kept = ("step", "exp_avg", "exp_avg_sq")
+
     def __init__(
         self,
         params: ParametersLike,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,7 +23,10 @@ class Optimizer:
         param_groups: dicts of "params" and the settings that hold for them, which may be changed at any time.
             A schedule adds "initial_lr", the rate that it started from.
         state: what is kept for each parameter that has been updated.
+        kept: the names of what is always kept of one.
     """
+
+    kept: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: ParametersLike, defaults: Group) -> None:
         self.defaults = defaults
@@ -124,7 +127,12 @@ class Optimizer:
         for number, entry in state_dict["state"].items():
             if number not in parameters:
                 raise ValueError(f"the state is for a parameter {number}, which no group has")
-            state[parameters[number]] = _restored(parameters[number], entry, number)
+            restored = _restored(parameters[number], entry, number)
+            missing = [name for name in self.kept if name not in restored]
+            if restored and missing:
+                raise ValueError(f"the state of parameter {number} has no {', '.join(missing)}")
+            if restored:
+                state[parameters[number]] = restored
         self.param_groups, self.state = groups, state
 
     def __repr__(self) -> str:
@@ -161,6 +169,8 @@ def _restored(parameter: Parameter, entry: Mapping[str, Any], number: int) -> di
     for key, value in entry.items():
         if key == "step":
             restored[key] = int(value)
+            if restored[key] < 0:
+                raise ValueError(f"parameter {number} has made {value} steps")
         elif _is_array(value):
             array = np.array(backends.to_numpy(value), parameter.dtype, order="C")
             if array.shape != parameter.shape:
@@ -169,7 +179,7 @@ def _restored(parameter: Parameter, entry: Mapping[str, Any], number: int) -> di
                 )
             restored[key] = backends.to_backend(array, parameter.backend)
         elif value is not None:
-            restored[key] = value
+            raise ValueError(f"{key} of parameter {number} is no array, but {value!r}")
     return restored
 
 

@@ -36,6 +36,8 @@ class Lion(Optimizer):
     Source: Chen et al., "Symbolic discovery of optimization algorithms", 2023.
     """
 
+    kept = ("exp_avg",)
+
     def __init__(
         self,
         params: ParametersLike,

@@ -15,6 +15,10 @@ class Schedule(Callback):
     As in PyTorch, it sets the rates of step 0 at once, and :meth:`step` those of the next one. Given to
     ``fit`` as a callback it steps by itself.
 
+    A resumed run has the rates that this schedule, with the arguments it has now, gives for the steps made so
+    far. So one of more epochs, or from another rate, takes effect from there on, as if it had been there from
+    the beginning; the same schedule as before goes on in the same bits.
+
     Args:
         optimizer: whose rates to set. The rates it has now are those the schedule starts from, unless
             another schedule of this optimiser has noted its own under "initial_lr".
@@ -70,13 +74,27 @@ class Schedule(Callback):
             self.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the schedule stands."""
-        return {"last_epoch": self.last_epoch, "base_lrs": self.base_lrs}
+        """Where the schedule stands, and the rates it has set there."""
+        return {"last_epoch": self.last_epoch, "per": self.per, "rates": self._rates()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from there; the rates are the optimiser's own state."""
-        self.last_epoch, self.base_lrs = state_dict["last_epoch"], list(state_dict["base_lrs"])
+        """Go on from there, with this schedule's rates.
+
+        Raises:
+            ValueError: if the other one counted something else.
+        """
+        if state_dict.get("per", self.per) != self.per:
+            raise ValueError(f"it stepped per {state_dict['per']}, this one per {self.per}")
+        self.last_epoch = state_dict["last_epoch"]
+        if state_dict.get("rates", state_dict.get("base_lrs")) != self._rates():
+            self._set_rates()
+        # Else the rates are the optimiser's own state: another callback may have changed them since.
+
+    def _rates(self) -> list[Any]:
+        """What is to be set now, a group each."""
+        pairs = zip(self.optimizer.param_groups, self.base_lrs, strict=True)
+        return [self.rate(base, self.last_epoch) for _, base in pairs]
 
     def _set_rates(self) -> None:
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = self.rate(base, self.last_epoch)
+        for group, rate in zip(self.optimizer.param_groups, self._rates(), strict=True):
+            group["lr"] = rate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nbconv.optim import Optimizer
 from nbconv.optim.base import Group
@@ -97,19 +97,27 @@ class OneCycleLR(Schedule):
             group["initial_lr"] = peak / div_factor
         super().__init__(optimizer, per)
 
-    def _set_rates(self) -> None:
+    def _rates(self) -> list[Any]:
+        """Rate and momentum of each group; no momentum where it is not cycled."""
         step = self.last_epoch
         if step > self.total_steps:
             raise ValueError(f"OneCycleLR: step {step} of a cycle of {self.total_steps}")
         phase, share = self._phase(step)
         momentums = {"max": self.max_momentum, "base": self.base_momentum}
-        for group, peak in zip(self.optimizer.param_groups, self.max_lrs, strict=True):
+        first, last = phase.momentum
+        momentum = self._between(momentums[first], momentums[last], share) if self.cycle_momentum else None
+        found: list[Any] = []
+        for peak in self.max_lrs:
             start = peak / self.div_factor
             rates = {"start": start, "max": peak, "end": start / self.final_div_factor}
-            group["lr"] = self._between(rates[phase.lr[0]], rates[phase.lr[1]], share)
-            if self.cycle_momentum:
-                first, last = phase.momentum
-                _set_momentum(group, self._between(momentums[first], momentums[last], share))
+            found.append([self._between(rates[phase.lr[0]], rates[phase.lr[1]], share), momentum])
+        return found
+
+    def _set_rates(self) -> None:
+        for group, (rate, momentum) in zip(self.optimizer.param_groups, self._rates(), strict=True):
+            group["lr"] = rate
+            if momentum is not None:
+                _set_momentum(group, momentum)
 
     def _phase(self, step: int) -> tuple[_Phase, float]:
         """The phase that a step is in, and how much of it is over."""

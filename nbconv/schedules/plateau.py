@@ -63,6 +63,7 @@ class ReduceLROnPlateau(Schedule):
         self.min_lr, self.eps = min_lr, eps
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = self.cooldown_counter = 0
+        self._decides = False  # on the rates to begin with
         super().__init__(optimizer)
 
     def step(self, metrics: float | None = None) -> None:
@@ -88,6 +89,16 @@ class ReduceLROnPlateau(Schedule):
                     group["lr"] = lower
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
 
+    def on_train_begin(self, state: TrainingState) -> None:
+        """See that there will be a measurement, and that the optimiser is the one that trains.
+
+        Raises:
+            ValueError: if not.
+        """
+        super().on_train_begin(state)
+        self.monitor.check(state, type(self).__name__)
+        self._decides = not any(isinstance(c, Schedule) and c is not self for c in state.callbacks)
+
     def on_epoch_end(self, state: TrainingState) -> None:
         """Take note of the epoch's measurement."""
         self.step(self.monitor.value(state.logs, type(self).__name__))
@@ -96,13 +107,19 @@ class ReduceLROnPlateau(Schedule):
         """Where the schedule stands."""
         return {
             **super().state_dict(),
+            "monitor": self.monitor.described(),
             "best": self.best,
             "num_bad_epochs": self.num_bad_epochs,
             "cooldown_counter": self.cooldown_counter,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there; begin with the optimiser's rates if they are others than they were.
+
+        Raises:
+            ValueError: if it watched another measurement.
+        """
+        self.monitor.check_same(state_dict)
         super().load_state_dict(state_dict)
         self.best = state_dict["best"]
         self.num_bad_epochs = state_dict["num_bad_epochs"]
@@ -114,5 +131,11 @@ class ReduceLROnPlateau(Schedule):
             return value < (self.best * (1 - self.threshold) if relative else self.best - self.threshold)
         return value > (self.best * (1 + self.threshold) if relative else self.best + self.threshold)
 
+    def _rates(self) -> list[Any]:
+        """Those to begin with."""
+        return self.base_lrs
+
     def _set_rates(self) -> None:
-        """The rates stay as they are until there is a reason."""
+        """The rates stay as they are until there is a reason; another schedule sets its own."""
+        if self._decides:
+            super()._set_rates()

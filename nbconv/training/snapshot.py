@@ -9,19 +9,26 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbconv import serialization
 from nbconv.callbacks.base import Callback, TrainingState
-from nbconv.errors import CheckpointError, StateDictError
+from nbconv.errors import CheckpointError
 from nbconv.layers import state as layer_state
+from nbconv.training import saved_run
+from nbconv.training.means import Means
 from nbconv.training.nonfinite import dropouts_of
 from nbconv.training.packing import pack, unpack
 from nbconv.typing import Array
 
+if TYPE_CHECKING:
+    from nbconv.optim import Optimizer
+
 VERSION = 2
 _KEY = "nbconv_training"
 _PREFIX = serialization.EXTRA_PREFIX + "training/"
+# What a file of another make may end in wherever its numbers are taken: ValueError is StateDictError as well.
+_STRANGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass
@@ -64,6 +71,7 @@ def save(state: TrainingState, path: str | os.PathLike[str], extra: Any = None) 
         "seed": state.seed,
         "finished": state.stop,
         "settings": state.settings,
+        "begun": state.begun,
         "history": state.history.history,
         "means": state.means.state_dict(),
         "dropouts": [[dropout.seed, dropout.offset] for dropout in dropouts_of(model)],
@@ -103,10 +111,11 @@ def load(path: str | os.PathLike[str]) -> Snapshot:
                 f"{where} has training version {description['version']!r}; this nbconv reads {VERSION}"
             )
         run = unpack(description["run"], tensors)
+        saved_run.check(run)
         weights = {k: v for k, v in tensors.items() if not k.startswith(serialization.EXTRA_PREFIX)}
         extra = serialization.extra_of(metadata)
         return Snapshot(where, header["architecture"], header["dtype"], weights, run, extra)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except _STRANGE as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{where}: the training run in it cannot be read: {error}") from error
@@ -114,6 +123,8 @@ def load(path: str | os.PathLike[str]) -> Snapshot:
 
 def restore(state: TrainingState, snapshot: Snapshot) -> None:
     """Bring a new run to where the saved one stood, but for its callbacks: see :func:`restore_callbacks`.
+
+    What the caller has changed since, by giving the optimiser another setting, takes effect from here on.
 
     Raises:
         CheckpointError: if the run is another one; it is then unchanged.
@@ -130,22 +141,31 @@ def restore(state: TrainingState, snapshot: Snapshot) -> None:
     kind = type(state.optimizer).__name__
     if run["optimizer"]["class"] != kind:
         raise CheckpointError(f"{where} is of a run with {run['optimizer']['class']}; this one has {kind}")
+    if len(run["dropouts"]) != len(dropouts_of(model)) or run["done"] > state.batches:
+        raise CheckpointError(f"{where}: the training run in it is of another model or data set")
     _pairs(state.callbacks, snapshot)
-    before = layer_state.tensors(model)
+    before, means = layer_state.tensors(model), Means()
     try:
+        if run["done"]:
+            means.load_state_dict(run["means"])
+            saved_run.check_names(means.logs())
+        for group, own in zip(run["optimizer"]["param_groups"], state.optimizer.param_groups, strict=True):
+            saved_run.check_settings(group, own)
+        changed = _changed(state, run.get("begun"))
         model.load_state_dict(snapshot.weights)
         state.optimizer.load_state_dict(run["optimizer"])
-    except (StateDictError, ValueError) as error:
+    except _STRANGE as error:
         model.load_state_dict(before)
         raise CheckpointError(f"{where}: {error}") from error
+    for group, settings in zip(state.optimizer.param_groups, changed, strict=True):
+        group.update(settings)
     for dropout, (seed, offset) in zip(dropouts_of(model), run["dropouts"], strict=True):
         dropout.draws = dropout.draws._replace(seed=seed, offset=offset)
     state.epoch, state.done, state.seen = run["epoch"], run["done"], run["seen"]
     state.step, state.seconds, state.stop = run["step"], run["seconds"], run["finished"]
     state.history.history = {name: list(values) for name, values in run["history"].items()}
     if state.done:
-        state.means.load_state_dict(run["means"])
-        state.logs = state.means.logs()
+        state.means, state.logs = means, means.logs()
 
 
 def restore_callbacks(callbacks: tuple[Callback, ...], snapshot: Snapshot) -> None:
@@ -155,7 +175,33 @@ def restore_callbacks(callbacks: tuple[Callback, ...], snapshot: Snapshot) -> No
         CheckpointError: if they are others.
     """
     for callback, saved in _pairs(callbacks, snapshot):
-        callback.load_state_dict(saved)
+        try:
+            callback.load_state_dict(saved)
+        except _STRANGE as error:
+            name = type(callback).__name__
+            raise CheckpointError(f"{snapshot.path}: the {name} of this run cannot go on: {error}") from error
+
+
+def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The settings of an optimiser's groups."""
+    return [
+        {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+    ]
+
+
+def _changed(state: TrainingState, begun: Any) -> list[dict[str, Any]]:
+    """Of each group the settings that are others now than when the saved run began.
+
+    The rest may have been changed by the run itself, and stand in its file. A schedule decides on its rates.
+    """
+    if not isinstance(begun, list) or len(begun) != len(state.begun):
+        return [{} for _ in state.begun]
+    changed = []
+    for now, then in zip(state.begun, begun, strict=True):
+        plain = json.loads(json.dumps(now, default=float))
+        names = [name for name in now if name not in then or then[name] != plain[name]]
+        changed.append({name: now[name] for name in names if name != "lr" or "initial_lr" not in now})
+    return changed
 
 
 def _pairs(callbacks: tuple[Callback, ...], snapshot: Snapshot) -> list[tuple[Callback, Mapping[str, Any]]]:
