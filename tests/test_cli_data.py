@@ -96,11 +96,15 @@ def test_a_folder_of_pictures_is_learned(capsys, tmp_path, parts):
     assert set(np.bincount(test.y)) == {len(test.y) // 2}
 
 
-def test_a_report_finds_the_data_of_its_run(capsys, tmp_path):
+def test_a_report_says_which_data_it_needs(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     write_folder(tmp_path / "pictures")
     result_of(capsys, "train", "--data", tmp_path / "pictures", "--run", tmp_path / "run", *FAST)
-    found = result_of(capsys, "report", tmp_path / "run", "--backend", "reference", "--images", 1, "--json")
+    options = ["--backend", "reference", "--images", 1, "--json"]
+    status, _, err = run(capsys, "report", tmp_path / "run", *options)
+    assert status == 1
+    assert f"say by --data which to take: --data {tmp_path / 'pictures'}\n" in err
+    found = result_of(capsys, "report", tmp_path / "run", "--data", tmp_path / "pictures", *options)
     assert found["images"] == 4
     assert (tmp_path / "run" / "report.html").exists()
 

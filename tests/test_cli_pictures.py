@@ -66,9 +66,12 @@ def test_one_picture_and_a_folder_of_them(capsys, learned):
     assert [told["image"] for told in result["pictures"]] == sorted(str(path) for path in red.iterdir())
 
 
-def test_evaluate_and_report_know_the_data(capsys, learned):
+def test_evaluate_reads_the_folder_that_is_named(capsys, learned):
     for source in ("model.safetensors", "saved.safetensors", "run"):
-        result, _ = run(capsys, "evaluate", learned / source, "--json")
+        told = run(capsys, "evaluate", learned / source, "--json", status=1)
+        assert "where data are is not taken from a file" in told
+        assert told.endswith(f"which to take: --data {learned / 'pictures'}\n")
+        result, _ = run(capsys, "evaluate", learned / source, "--data", learned / "pictures", "--json")
         assert result["data"] == str(learned / "pictures")
         assert result["images"] == 4
         assert result["test_accuracy"] == 1
@@ -77,11 +80,12 @@ def test_evaluate_and_report_know_the_data(capsys, learned):
 def test_a_checkpoint_is_reported_with_its_curves(capsys, learned, tmp_path):
     pytest.importorskip("matplotlib")
     page = tmp_path / "page.html"
-    run(capsys, "report", learned / "saved.safetensors", "--output", page, "--images", 1, "--json")
+    data = ["--data", learned / "pictures", "--images", 1, "--json"]
+    run(capsys, "report", learned / "saved.safetensors", "--output", page, *data)
     text = page.read_text()
     for expected in ("Learning curves", "8 epochs", "blue", "red", "Adam", "Run saved.safetensors"):
         assert expected in text
-    run(capsys, "report", learned / "model.safetensors", "--output", page, "--images", 1, "--json")
+    run(capsys, "report", learned / "model.safetensors", "--output", page, *data)
     assert "Learning curves" not in page.read_text()
     history = nb.report.load_run(learned / "saved.safetensors").history
     assert history.history == nb.report.load_run(learned / "run").history.history
@@ -92,7 +96,7 @@ def test_data_that_have_gone_are_told(capsys, learned, tmp_path):
     model = nb.load(learned / "model.safetensors")
     model.save(tmp_path / "m.safetensors", extra={"data": str(tmp_path / "gone"), "size": 32})
     error = run(capsys, "evaluate", tmp_path / "m.safetensors", status=1)
-    assert f"the model is of the data set {str(tmp_path / 'gone')!r}; say by --data which to take" in error
+    assert f"the model is of the data set {str(tmp_path / 'gone')!r}; where data are is not taken" in error
     result, _ = run(capsys, "evaluate", tmp_path / "m.safetensors", "--data", tmp_path / "moved", "--json")
     assert result["test_accuracy"] == 1
 
@@ -204,7 +208,8 @@ def test_pictures_without_room_in_memory_train_to_the_same_bits(capsys, learned,
     for key, value in states[0].items():
         np.testing.assert_array_equal(value, states[1][key], err_msg=key)
     monkeypatch.setattr(feeding, "ROOM", 0)
-    result, _ = run(capsys, "evaluate", tmp_path / "150000.safetensors", "--json")
+    data = ["--data", learned / "pictures", "--json"]
+    result, _ = run(capsys, "evaluate", tmp_path / "150000.safetensors", *data)
     assert result["test_loss"] == pytest.approx(losses[0], rel=1e-5)
 
 
@@ -224,7 +229,7 @@ def test_larger_pictures_are_cropped_at_random_and_in_the_middle(capsys, learned
     result, _ = run(capsys, "train", *options, "--augment", "RandomCrop(32)", "--output", path)
     assert result["size"] == 32
     assert (recorded(path).size, recorded(path).resize) == (32, 40)
-    measured, _ = run(capsys, "evaluate", path, "--json")
+    measured, _ = run(capsys, "evaluate", path, "--data", learned / "pictures", "--json")
     assert measured["test_loss"] == pytest.approx(result["test_loss"], rel=1e-6)
     assert "resized to 20 hold none of 32 x 32" in run(capsys, "train", *options, "--resize", 20, status=1)
     assert "only pictures in a folder are resized" in run(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
 from nbconv.callbacks.base import Callback, TrainingState
-from nbconv.callbacks.enduring import Enduring
+from nbconv.terminal import console, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,13 +17,12 @@ if TYPE_CHECKING:
 class ProgressBar(Callback):
     """A live bar in a terminal, and a line for each completed epoch there and elsewhere.
 
-    When nobody reads them any more, training goes on.
+    Nothing that is wrong with standard output ends the run: what cannot be written is left out.
     """
 
     _INTERVAL = 0.1  # seconds between two redraws
 
     def __init__(self) -> None:
-        self._enduring = Enduring("the standard output")
         self._console: Console | None = None
         self._bar: Progress | None = None  # only in a terminal
         self._drawn = 0.0
@@ -34,13 +34,13 @@ class ProgressBar(Callback):
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._start, self._seen_before = time.perf_counter(), state.seen
-        self._console = _console()
+        self._console = console(sys.stdout)
         if not self._console.is_terminal:
             return
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=12),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=self._console,
@@ -48,9 +48,8 @@ class ProgressBar(Callback):
             transient=True,
         )
         self._bar.add_task("starting", total=state.epochs * state.batches, numbers="")
-        with self._enduring.attempt():
-            self._bar.start()
-            self._bar.refresh()
+        self._bar.start()
+        self._bar.refresh()
 
     def on_epoch_begin(self, state: TrainingState) -> None:
         """Start the epoch's clock."""
@@ -69,32 +68,18 @@ class ProgressBar(Callback):
             description=_epoch(state),
             numbers=_numbers({**state.logs, "images_per_second": speed}),
         )
-        with self._enduring.attempt():
-            self._bar.refresh()
+        self._bar.refresh()
 
     def on_epoch_end(self, state: TrainingState) -> None:
         """Print the epoch's line."""
         if self._console is not None:
-            with self._enduring.attempt():
-                self._console.print(f"{_epoch(state)} {_numbers(state.logs)}", markup=False, soft_wrap=True)
+            self._console.print(f"{_epoch(state)} {_numbers(state.logs)}", markup=False, soft_wrap=True)
 
     def on_train_end(self, state: TrainingState) -> None:
         """Take the bar away."""
         if self._bar is not None:
-            with self._enduring.attempt():
-                self._bar.stop()
+            self._bar.stop()
         self._console = self._bar = None
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    def raise_it() -> None:
-        raise
-
-    console = Console(highlight=False)
-    console.on_broken_pipe = raise_it  # type: ignore[method-assign]  # its own ends the process
-    return console
 
 
 def _epoch(state: TrainingState) -> str:
@@ -106,4 +91,4 @@ def _numbers(logs: dict[str, float]) -> str:
     parts = [
         f"{name} {logs[name]:.4f}" for name in logs if name not in ("lr", "seconds", "images_per_second")
     ]
-    return " ".join([*parts, f"{logs['images_per_second']:,.0f} images/s"])
+    return visible(" ".join([*parts, f"{logs['images_per_second']:,.0f} images/s"]))

@@ -9,6 +9,7 @@ from typing import Any
 from nbconv import augment
 from nbconv.augment import picture, recipes
 from nbconv.cli import common, feeding
+from nbconv.terminal import say
 
 _SIZE = 32
 _SHOWN = 24  # images
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     train = feeding.some(common.data_set(options).load(options.size or _SIZE).train, options.workers, _SHOWN)
     transforms = gallery()
     picture.draw(transforms, train.x, options.output, draws=options.draws, seed=options.seed)
-    print(f"wrote {options.output}")
+    say(f"wrote {options.output}")
     return {
         "command": "augment",
         "data": options.data,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,18 +47,26 @@ def add_data(parser: argparse.ArgumentParser, default: str | None = "digits", wh
 
 
 def data_set(options: argparse.Namespace, record: Recorded | None = None) -> DataSet:
-    """The data set that the options of :func:`add_data` ask for; what they leave open, a record tells.
+    """The data set that the options of :func:`add_data` ask for; sizes that they leave open, a record tells.
+
+    A record is somebody's file: where to read, and whether to download, is said by the options alone.
 
     Raises:
-        DataError: when there is no such data.
+        DataError: when there is no such data, or a record is of data that are not asked for.
     """
     record = record or Recorded()
-    name = options.data or record.data or "digits"
+    if options.data is None and record.data not in (None, "digits"):
+        told = f"--data {shlex.quote(record.data or '')}"
+        if record.data in datasets.DATA_SETS and record.data_root not in (None, "data"):
+            told += f" --data-root {shlex.quote(record.data_root or '')}"
+        raise DataError(
+            f"the model is of the data set {record.data!r}; where data are is not taken from a file: say by "
+            f"--data which to take: {told}"
+        )
+    name = options.data or "digits"
     if name != record.data:
         record = Recorded(size=record.size)
-    if name not in datasets.DATA_SETS and not Path(name).is_dir():
-        raise DataError(f"the model is of the data set {name!r}; say by --data which to take instead")
-    root = options.data_root or record.data_root or "data"
+    root = options.data_root or "data"
     return datasets.find(name, root, options.size or record.size, options.resize or record.resize)
 
 

@@ -1,7 +1,7 @@
 """Options of ``nbconv train`` that come from files: a TOML file, a recipe, a checkpoint.
 
 They are put in front of those on the command line, which so have the last word. A network and a data set may
-have a recipe of their own (``implied``).
+have a recipe of their own (``implied``). Of a checkpoint little is believed (``resuming``).
 """
 
 from __future__ import annotations
@@ -11,17 +11,31 @@ import tomllib
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from nbconv.cli import implied
-from nbconv.errors import CheckpointError, NbconvError
+from nbconv.cli import implied, resuming
+from nbconv.errors import NbconvError
 
 _FILES = ("--resume", "--recipe", "--config")
 Adder = Callable[[argparse.ArgumentParser], None]
 
 
-def expand(arguments: Sequence[str], add_arguments: Adder) -> tuple[list[str], list[str]]:
-    """All options, those of the files first; and the same without the names of files.
+class Expanded(NamedTuple):
+    """The options of a run.
+
+    Attributes:
+        arguments: all of them, those of the files first.
+        settled: the same without the names of such files: what a checkpoint keeps.
+        left_out: a line about what was not taken from a checkpoint.
+    """
+
+    arguments: list[str]
+    settled: list[str]
+    left_out: str | None = None
+
+
+def expand(arguments: Sequence[str], add_arguments: Adder) -> Expanded:
+    """The options with those that files hold.
 
     Args:
         arguments: of ``nbconv train``, behind that word.
@@ -36,8 +50,6 @@ def expand(arguments: Sequence[str], add_arguments: Adder) -> tuple[list[str], l
         parser.add_argument(name)
     files, rest = parser.parse_known_args(list(arguments))
     found: list[str] = []
-    if files.resume:
-        found += _saved(files.resume)
     if files.recipe:
         found += _checked(f"recipe {files.recipe}", _recipe(files.recipe), add_arguments)
     elif not (files.resume or files.config) and (own := implied.recipe(rest)):
@@ -46,7 +58,13 @@ def expand(arguments: Sequence[str], add_arguments: Adder) -> tuple[list[str], l
         with Path(files.config).open("rb") as file:
             found += _checked(files.config, _parsed(files.config, file.read()), add_arguments)
     found += rest
-    return [*found, *(["--resume", files.resume] if files.resume else [])], found
+    if not files.resume:
+        return Expanded(found, found)
+    saved = resuming.load(files.resume, add_arguments)
+    given = resuming.texts(found, add_arguments)
+    resuming.check(saved, given, add_arguments)
+    found = [*resuming.as_arguments(saved.taken()), *found]
+    return Expanded([*found, "--resume", files.resume], found, saved.left_out(given))
 
 
 def recipes() -> list[str]:
@@ -60,15 +78,6 @@ def _recipe(name: str) -> dict[str, Any]:
         raise NbconvError(f"there is no recipe {name!r}; there are {', '.join(recipes())}")
     text = resources.files("nbconv.cli").joinpath("recipes", f"{name}.toml").read_bytes()
     return _parsed(name, text)
-
-
-def _saved(path: str) -> list[str]:
-    from nbconv.training import snapshot
-
-    extra = snapshot.load(path).extra
-    if not isinstance(extra, dict) or "arguments" not in extra:
-        raise CheckpointError(f"{path} is of a run that nbconv train has not started")
-    return [str(argument) for argument in extra["arguments"]]
 
 
 def _parsed(where: str, text: bytes) -> dict[str, Any]:

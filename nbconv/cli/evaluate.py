@@ -9,6 +9,7 @@ from typing import Any
 
 from nbconv.cli import common, feeding
 from nbconv.cli.recorded import model_file, recorded
+from nbconv.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", type=Path, metavar="MODEL", help="a file that nbconv train has written, or a RUN"
     )
-    common.add_data(parser, None, "the model's; where it has none, digits")
+    common.add_data(parser, None, "digits, if the model is of no other")
     common.add_backend(parser)
     parser.add_argument(
         "--batch-size", type=common.positive, default=256, help="images at a time (%(default)s)"
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         *feeding.batches(test, options.batch_size, options.workers), options.batch_size
     )
     seconds = time.perf_counter() - begin
-    print(
+    say(
         f"held-out accuracy {common.percent(measured['accuracy'])} of {images:,} images, "
         f"loss {measured['loss']:.4f}"
     )

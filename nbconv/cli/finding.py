@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from nbconv import plot
+from nbconv.terminal import say
 from nbconv.training.finder import find_learning_rate
 
 if TYPE_CHECKING:
@@ -26,11 +27,11 @@ def find(trainer: Trainer, fed: dict[str, Any], options: argparse.Namespace) -> 
         ValueError: if there is nothing to suggest.
     """
     if not options.quiet:
-        print(f"trying {_STEPS} learning rates from {_START:g} to {_END:g}, a step each")
+        say(f"trying {_STEPS} learning rates from {_START:g} to {_END:g}, a step each")
     found = find_learning_rate(trainer, **fed, start=_START, end=_END, steps=_STEPS, seed=options.seed)
     if options.plot:
         plot.learning_rates(found, options.plot)
-        print(f"wrote {options.plot}")
+        say(f"wrote {options.plot}")
     suggestion = found.suggestion
-    print(f"suggested: --lr {suggestion:.2g}, a tenth of the rate at which the loss was smallest")
+    say(f"suggested: --lr {suggestion:.2g}, a tenth of the rate at which the loss was smallest")
     return {"suggested_lr": suggestion, "rates": found.rates, "losses": found.losses}

@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from nbconv import backends
+from nbconv.terminal import say
 
 _PACKAGES = ("numpy", "numba", "llvmlite", "safetensors", "rich", "matplotlib", "pillow", "pooch")
 _TELLING = (
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         if not isinstance(value, dict):
             _line(name, value)
             continue
-        print(f"{name}:")
+        say(f"{name}:")
         for key, item in value.items():
             _line(f"  {key.replace('_', ' ')}", item)
     return found
@@ -86,4 +87,4 @@ def _cpu() -> dict[str, Any]:
 def _line(name: str, value: Any) -> None:
     if isinstance(value, list):
         value = " ".join(value)
-    print(f"{name + ':':<20} {'none' if value is None else 'yes' if value is True else value}")
+    say(f"{name + ':':<20} {'none' if value is None else 'yes' if value is True else value}")

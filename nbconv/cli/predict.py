@@ -11,6 +11,7 @@ import numpy as np
 from nbconv.cli import common, datasets, pictures
 from nbconv.cli.recorded import Recorded, model_file, recorded
 from nbconv.errors import DataError, LayerError, NonFiniteError
+from nbconv.terminal import say
 from nbconv.typing import Array
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ def _told(file: Path, shares: Array, names: tuple[str, ...], alone: bool) -> dic
     best = int(likeliest[0])
     if alone:
         width = max(len(names[index]) for index in likeliest[:_SHOWN])
-        print(f"{file}: {names[best]}")
+        say(f"{file}: {names[best]}")
         for index in likeliest[:_SHOWN]:
-            print(f"  {names[index]:{width}}  {common.percent(shares[index]):>8}")
+            say(f"  {names[index]:{width}}  {common.percent(shares[index]):>8}")
     else:
-        print(f"{file}: {names[best]}  {common.percent(shares[best])}")
+        say(f"{file}: {names[best]}  {common.percent(shares[best])}")
     return {
         "image": str(file),
         "prediction": best,

@@ -1,4 +1,8 @@
-"""What ``nbconv train`` keeps with a model for other commands: what its images were, and their classes."""
+"""What ``nbconv train`` keeps with a model for other commands: what its images were, and their classes.
+
+Whoever gave the file away wrote this as well. So it tells of sizes and names, and never of where to read:
+only the digits, which come with nbconv, are taken because a file says so.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from typing import Any
 
 from nbconv import serialization
 from nbconv.report.run import MODEL
+
+_LARGEST = 1024  # pixels: what is larger is asked for on the command line, for it costs memory
 
 
 @dataclass
@@ -56,11 +62,13 @@ def recorded(path: str | os.PathLike[str]) -> Recorded:
 def read(entries: Mapping[str, Any]) -> Recorded:
     """What some entries tell, each only if it can be true."""
     texts = {key: entries[key] for key in ("data", "data_root") if isinstance(entries.get(key), str)}
-    numbers = {
-        key: entries[key]
-        for key in ("size", "resize", "channels")
-        if isinstance(entries.get(key), int) and entries[key] > 0
-    }
+    numbers = {key: entries[key] for key in ("size", "resize", "channels") if _can_be(key, entries.get(key))}
     classes = entries.get("classes")
-    names = tuple(map(str, classes)) if isinstance(classes, list | tuple) else None
-    return Recorded(**texts, **numbers, classes=names)
+    are_names = isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)
+    return Recorded(**texts, **numbers, classes=tuple(classes or ()) if are_names else None)
+
+
+def _can_be(key: str, value: Any) -> bool:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    return value in (1, 3) if key == "channels" else 0 < value <= _LARGEST

@@ -9,6 +9,7 @@ from typing import Any
 from nbconv import plot
 from nbconv.cli import common, feeding
 from nbconv.cli.recorded import read, recorded
+from nbconv.terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the page (report.html in the folder, or beside the model)",
     )
-    common.add_data(parser, None, "the run's; of a model, digits")
+    common.add_data(parser, None, "digits, if the run is of no other")
     common.add_backend(parser)
     parser.add_argument(
         "--images", type=common.positive, default=8, help="right and wrong ones to show, each (%(default)s)"
@@ -49,5 +50,5 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     test = feeding.some(part, options.workers)
     page = report.report(loaded, *test, names=data_set.labels, images=options.images)
     report.write_text(output, page)
-    print(f"wrote {output}")
+    say(f"wrote {output}")
     return {"command": "report", "data": data_set.name, "report": str(output), "images": len(test.x)}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbconv import files, models, plot, preprocess, report
-from nbconv.cli import common, feeding, finding, start, training, transforms
+from nbconv.cli import common, feeding, finding, resuming, start, training, transforms
 from nbconv.cli.recorded import Recorded
 from nbconv.errors import NbconvError
 from nbconv.preprocess.moments import Data
+from nbconv.terminal import say
 
 if TYPE_CHECKING:
     from nbconv.layers import Layer
@@ -73,9 +74,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     model = start.model_of(options, data_set)
     size = common.input_size(model, data_set)
     train, test = (feeding.held(part, options.workers) for part in data_set.load(size))
-    if options.preprocess != "none":
+    if options.preprocess != "none" and not options.resume:
         model.insert(0, _PREPROCESSING[options.preprocess](feeding.to_measure(train, options.workers)))
-    if options.whiten:
+    if options.whiten and not options.resume:
         models.whiten(model, feeding.some(train, options.workers).x)
     optimizer = training.optimizer_of(model, options)
     loss = nb.CrossEntropyLoss(label_smoothing=options.label_smoothing)
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     fed = feeding.to_train_on(train, options, augment)
     images, held_out = feeding.count(train), feeding.count(test)
     if not options.quiet:
-        print(
+        say(
             f"{start.name_of(options)} on {options.data}: {images:,} images of {size} x {size} to train on, "
             f"{held_out:,} held out"
         )
@@ -122,7 +123,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     )
     if options.output:  # before the evaluation, which may be interrupted
         model.save(options.output, record.as_json())
-        print(f"wrote {options.output}")
+        say(f"wrote {options.output}")
     measured = trainer.evaluate(*feeding.batches(test, options.batch_size, options.workers))
     result = {
         **settings,
@@ -136,17 +137,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "images_per_second": max(history["images_per_second"]) if history.epochs else None,
     }
     if history.interrupted:
-        print(f"stopped after {history.epochs} of {options.epochs} epochs")
+        say(f"stopped after {history.epochs} of {options.epochs} epochs")
         if checkpoint.saved:
-            print(f"go on with: nbconv train --resume {shlex.quote(checkpoint.saved)}")
-    print(f"held-out accuracy {common.percent(measured['accuracy'])} of {held_out:,} images")
+            given = resuming.texts(options.arguments, add_arguments)
+            say(f"go on with: {resuming.how_to_go_on(checkpoint.saved, given)}")
+    say(f"held-out accuracy {common.percent(measured['accuracy'])} of {held_out:,} images")
     result["seconds"] = time.perf_counter() - begin
     if options.run:
         report.save_run(options.run, model, history, {**result, **record.as_json()}, record.as_json())
-        print(f"wrote {options.run}")
+        say(f"wrote {options.run}")
     if options.plot and history.epochs:  # last, as all else of the run can be told without it
         plot.learning_curves(history, options.plot)
-        print(f"wrote {options.plot}")
+        say(f"wrote {options.plot}")
     return result
 
 

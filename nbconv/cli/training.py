@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from nbconv.sequential import Sequential
 
 RATES = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "adagrad": 0.01, "lion": 1e-4}
+_RESUME = (
+    "go on with the run in this checkpoint, and save it there; it decides on no other files, so data other "
+    "than digits, and what is to be written, are given again; other options count from there on or are refused"
+)
 SCHEDULES = ("cosine", "constant", "step", "multistep", "exponential", "one-cycle", "plateau")
 
 
@@ -92,7 +96,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "in the name become its numbers",
     )
     add("--checkpoint-every", type=positive, metavar="STEPS", help="... and after so many steps")
-    add("--resume", type=Path, metavar="FILE", help="go on with the run in this checkpoint")
+    add("--resume", type=Path, metavar="FILE", help=_RESUME)
     add("--config", type=Path, metavar="FILE", help="take options from a TOML file: their names, no dashes")
     add("--recipe", metavar="NAME", help="take options from a recipe: alexnet or airbench")
     add("--csv", type=Path, metavar="FILE", help="log every epoch as comma-separated values")

@@ -7,8 +7,11 @@ Each model makes a step of training and some predictions; the machine code is ke
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import Any
+
+from nbconv.terminal import console, say
 
 _MODELS = ("lenet5", "vgg11_bn", "resnet18", "googlenet", "mobilenet_v1")
 _BATCH = 2
@@ -29,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Run each model once, telling how far it is, and return how much was compiled."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from nbconv_kernels.cpu import cache
@@ -37,7 +39,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     names = options.model or list(_MODELS)
     before, start = _cached(), time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} of {task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+    with Progress(*columns, TimeElapsedColumn(), console=console(sys.stderr)) as progress:
         task = progress.add_task("", total=3 * len(names))
         for name in names:
             for what, work in _work(name).items():
@@ -46,9 +48,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 progress.advance(task)
         progress.update(task, description="done")
     seconds, compiled = time.perf_counter() - start, _cached() - before
-    print(f"{compiled} kernels compiled and kept, in {seconds:.1f} s")
+    say(f"{compiled} kernels compiled and kept, in {seconds:.1f} s")
     if (state := cache.place().state()) != "in use":
-        print(f"{state}: other processes will compile them again")
+        say(f"{state}: other processes will compile them again")
     return {"command": "warmup", "models": names, "kernels_compiled": compiled, "seconds": seconds}
 
 

@@ -18,7 +18,7 @@ from nbconv.errors import CheckpointError
 from nbconv.files import whole_file
 from nbconv.history import History
 from nbconv.serialization import load
-from nbconv.training import snapshot
+from nbconv.training import saved_run, snapshot
 
 if TYPE_CHECKING:
     from nbconv.sequential import Sequential
@@ -92,9 +92,11 @@ def load_run(path: str | os.PathLike[str], backend: str = "cpu") -> Run:
     run = Run(load(place / MODEL, backend), name=place.resolve().name)
     if (place / HISTORY).exists():
         measured = _read(place / HISTORY)
-        numbers = measured.get("history")
-        if not isinstance(numbers, dict) or not all(isinstance(values, list) for values in numbers.values()):
-            raise CheckpointError(f"{place / HISTORY} holds no history")
+        numbers: Any = measured.get("history")
+        try:
+            saved_run.check_history(numbers)
+        except ValueError as error:
+            raise CheckpointError(f"{place / HISTORY} holds no history: {error}") from None
         run.history = History(numbers, bool(measured.get("interrupted")))
     if (place / SETTINGS).exists():
         run.settings = _read(place / SETTINGS)
@@ -125,7 +127,7 @@ def write_text(path: Path, text: str) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} holds no table of names and values")

@@ -31,9 +31,22 @@ def check(run: Any) -> None:
             raise ValueError(f"it has no {name!r}")
         if not is_right(run[name]):
             raise ValueError(f"{name!r} must be {needed}")
-    check_names(run["history"])
+    check_history(run["history"])
     if any(len(values) > run["epoch"] for values in run["history"].values()):
         raise ValueError("the history has more epochs than the run")
+
+
+def check_history(history: Any) -> None:
+    """See that a history is lists of numbers by name.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not isinstance(history, dict) or not all(
+        isinstance(values, list) and all(map(_is_number, values)) for values in history.values()
+    ):
+        raise ValueError("a history must be lists of numbers by name")
+    check_names(history)
 
 
 def check_names(measured: Mapping[Any, Any]) -> None:
@@ -74,12 +87,6 @@ def _is_number(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
-
-
-def _is_history(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(values, list) and all(map(_is_number, values)) for values in value.values()
-    )
 
 
 def _are_draws(value: Any) -> bool:
@@ -128,7 +135,7 @@ _ENTRIES: dict[str, tuple[Check, str]] = {
     "finished": (lambda value: isinstance(value, bool), "true or false"),
     "settings": (_is_table, "a table of names and values"),
     "means": (_is_table, "a table of names and values"),
-    "history": (_is_history, "lists of numbers by name"),
+    "history": (lambda value: isinstance(value, dict), "lists of numbers by name"),
     "dropouts": (_are_draws, "pairs of a seed and a count"),
     "optimizer": (_is_optimizer, "the state of an optimizer"),
     "callbacks": (_are_callbacks, "names of callbacks and their states"),
