@@ -210,8 +210,8 @@ def edited(path, *arguments):
     extra = json.loads(metadata["nbconv_extra"])
     extra["arguments"] += arguments
     arrays = load_file(path)
-    save_file(arrays, "edited.safetensors", {**metadata, "nbconv_extra": json.dumps(extra)})
-    return "edited.safetensors"
+    save_file(arrays, path, {**metadata, "nbconv_extra": json.dumps(extra)})
+    return path
 
 
 def content(folder):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 RATES = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3, "adagrad": 0.01, "lion": 1e-4}
 _RESUME = (
     "go on with the run in this checkpoint, and save it there; it decides on no other files, so data other "
-    "than digits, and what is to be written, are given again; other options count from there on or are refused"
+    "than digits and what is to be written are given again; other options count from there on or are refused"
 )
 SCHEDULES = ("cosine", "constant", "step", "multistep", "exponential", "one-cycle", "plateau")
 
