@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: list[str]) -> int:
     command = "train"
     try:
+        _check_values(given)
         expanded = _expanded(given)
         options = _parser().parse_args(expanded.arguments)
         command, options.arguments = options.command, expanded.settled
@@ -67,6 +68,13 @@ def _run(given: list[str]) -> int:
         say(f"nbconv {command}: {_one_line(error)}", sys.stderr)
         return 1
     return _INTERRUPTED if result.get("interrupted") else 0
+
+
+def _check_values(given: list[str]) -> None:
+    """Refuse ``--option=--``, which argparse takes for an option without a value, and gives none."""
+    for argument in given:
+        if argument.startswith("--") and argument.endswith("=--"):
+            raise NbconvError(f"{argument}: '--' is no value")
 
 
 def _expanded(given: list[str]) -> config.Expanded:

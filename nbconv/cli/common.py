@@ -15,6 +15,9 @@ from nbconv.errors import DataError, LayerError
 if TYPE_CHECKING:
     from nbconv.sequential import Sequential
 
+_MOST = (1 << 31) - 1  # images, epochs, threads: whoever asks for more has mistyped
+_LARGEST_SEED = (1 << 63) - 1
+
 
 def add_data(parser: argparse.ArgumentParser, default: str | None = "digits", whose: str = "") -> None:
     """Add ``--data`` and what goes with it; ``whose`` says what stands for a default of None."""
@@ -82,6 +85,8 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
+    if value > _MOST:
+        raise argparse.ArgumentTypeError(f"expected at most {_MOST}, got {value}")
     return value
 
 
@@ -90,6 +95,8 @@ def natural(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected at least 0, got {value}")
+    if value > _LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"expected at most {_LARGEST_SEED}, got {value}")
     return value
 
 

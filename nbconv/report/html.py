@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from nbconv.terminal import visible
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -34,6 +36,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 def page(title: str, introduction: str, sections: Sequence[tuple[str, str]]) -> str:
     """A whole document. The title and headings are text; introduction and sections are HTML."""
+    title = visible(title)
     links = "".join(f'<a href="#{_anchor(heading)}">{escape(heading)}</a>' for heading, _ in sections)
     body = "\n".join(
         f'<section id="{_anchor(heading)}">\n<h2>{escape(heading)}</h2>\n{content}\n</section>'
@@ -50,7 +53,8 @@ def page(title: str, introduction: str, sections: Sequence[tuple[str, str]]) -> 
 
 def paragraph(text: str, kind: str = "") -> str:
     """Text as a paragraph."""
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+    text = escape(visible(text))
+    return f'<p class="{kind}">{text}</p>' if kind else f"<p>{text}</p>"
 
 
 def preformatted(text: str) -> str:
@@ -60,7 +64,7 @@ def preformatted(text: str) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Text in rows and columns; the first column to the left, the others to the right."""
-    lines = ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
+    lines = ["".join(f"<td>{escape(visible(str(cell)))}</td>" for cell in row) for row in rows]
     return (
         '<div class="scroll"><table>\n<thead><tr>'
         + "".join(f"<th>{escape(cell)}</th>" for cell in head)
@@ -78,7 +82,7 @@ def picture(figure: Figure, description: str) -> str:
     encoded = base64.b64encode(memory.getvalue()).decode("ascii")
     return (
         f'<img src="data:image/png;base64,{encoded}" width="{width}" height="{height}" '
-        f'alt="{escape(description, quote=True)}">'
+        f'alt="{escape(visible(description), quote=True)}">'
     )
 
 

@@ -17,6 +17,7 @@ from nbconv.threads import get_num_threads
 from nbconv.typing import Array
 
 _BATCH = 64
+_DEEPEST = 4  # tables in tables of settings
 _SLOW = ("seconds", "images_per_second", "lr")  # of a history, what is no measure of quality
 
 
@@ -153,9 +154,13 @@ def _times(run: Run, x: Array) -> str:
     )
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, depth: int = 0) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
+    if depth >= _DEEPEST and isinstance(value, Mapping | list | tuple):
+        return "..."
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_shown(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {_shown(item, depth + 1)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_shown(item, depth + 1) for item in value)}]"
     return str(value)
