@@ -15,7 +15,7 @@ from nbconv import backends, serialization, transfer
 from nbconv.errors import LayerError, PlacedError
 from nbconv.inspect.finite import check_finite
 from nbconv.inspect.summary import Summary, summarize
-from nbconv.layers.base import Layer, SpanFunction, SpanTrace, Traced
+from nbconv.layers.base import Layer, SpanFunction, SpanTrace, Traced, settings_have_changed
 from nbconv.layers.dropout import Dropout, seed_of
 from nbconv.layers.nested import CALLED_TWICE, Container, Infer, connect, infer_checked, infer_plain, join
 from nbconv.layers.receptive import Span
@@ -280,10 +280,11 @@ class Sequential(Container):
 
     def __setitem__(self, index: int, layer: Layer) -> None:
         self.layers[index] = self._adopt(layer)
-        self._assign_streams()
+        self._have_changed()
 
     def __delitem__(self, index: int | slice) -> None:
         del self.layers[index]
+        settings_have_changed()
 
     def append(self, layer: Layer) -> Self:
         """Add a layer at the end."""
@@ -292,7 +293,7 @@ class Sequential(Container):
     def insert(self, index: int, layer: Layer) -> Self:
         """Add a layer in front of layer ``index``."""
         self.layers.insert(index, self._adopt(layer))
-        self._assign_streams()
+        self._have_changed()
         return self
 
     def children(self) -> dict[str, Layer]:
@@ -366,6 +367,18 @@ class Sequential(Container):
         for layer in reversed(self.layers[:count]):
             seen = None if seen is None else layer.input_span(seen, axis)
         return seen
+
+    def _set_again(self, name: str, value: Any) -> None:
+        if name != "layers":
+            super()._set_again(name, value)
+            return
+        object.__setattr__(self, name, [self._adopt(layer) for layer in value])
+        self._have_changed()
+
+    def _have_changed(self) -> None:
+        """Prepare layers that have come in."""
+        self._assign_streams()
+        settings_have_changed()
 
     def _adopt(self, layer: Any) -> Layer:
         return self._require_layer(layer).to(self.backend, dtype=self.dtype)

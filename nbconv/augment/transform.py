@@ -6,12 +6,13 @@ import inspect
 import math
 from types import ModuleType
 
+from nbconv.adjustable import Adjustable
 from nbconv.augment.seeds import Draws
 from nbconv.errors import DataError, DTypeError
 from nbconv.typing import Array, Pair
 
 
-class Transform:
+class Transform(Adjustable):
     """A random change to a batch. Subclasses define ``change``."""
 
     def __call__(self, x: Array, y: Array, seed: int) -> tuple[Array, Array]:

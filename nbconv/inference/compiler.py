@@ -70,6 +70,7 @@ class _Compiler:
             elif kind is Dropout:
                 self._watch(inner)
             else:
+                self._watch(inner)
                 if kind not in _TRUSTED:  # it may hold on to its input, or return it
                     self._new.discard(source)
                 source = self._add(LayerStep([members[index]], source, self._next()), kind in _NEW)

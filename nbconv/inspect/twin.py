@@ -207,12 +207,12 @@ def _twin(model: AnyLayer, replace: Replace, position: str) -> AnyLayer:
 
     for name, value in vars(model).items():
         if isinstance(value, Parameter):
-            setattr(copied, name, _constant(value))
+            vars(copied)[name] = _constant(value)
         elif isinstance(value, Layer):
-            setattr(copied, name, inner(value))
+            vars(copied)[name] = inner(value)
         elif isinstance(value, list | tuple) and any(isinstance(item, Layer) for item in value):
             items = [inner(item) if isinstance(item, Layer) else item for item in value]
-            setattr(copied, name, type(value)(items))
+            vars(copied)[name] = type(value)(items)
     return copied
 
 

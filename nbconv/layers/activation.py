@@ -117,6 +117,8 @@ class PReLU(Layer):
     Source: He et al., "Delving deep into rectifiers", 2015.
     """
 
+    lasting = ("init",)
+
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         self.num_parameters = positive_integer(num_parameters, "num_parameters")
         self.init = float(init)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nbconv import backends
+from nbconv.adjustable import Adjustable, arguments
 from nbconv.errors import DTypeError, LayerError
 from nbconv.layers import state
 from nbconv.layers.freezing import Choice, set_frozen
@@ -24,6 +25,7 @@ _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _SHAPES_REMEMBERED = 256
 _REVISIONS = itertools.count(1)
 _latest = [0]  # given to a layer
+_latest_settings = [0]  # after which shapes may be others
 _MADE_AGAIN = frozenset({"ops", "_plan", "_accepted"})
 
 
@@ -75,21 +77,26 @@ class SpanTrace(NamedTuple):
         return None if seen is None else self.back(seen, axis)
 
 
-class Layer:
+class Layer(Adjustable):
     """Base of all layers.
 
     A layer of one's own defines :meth:`forward` and :meth:`output_shape`, and stores every argument of its
     constructor under the argument's name: that is how ``repr`` and checkpoints know them. Parameters and
     inner layers are found among the attributes.
 
+    These attributes may be set later: the constructor checks the value, and it counts in all that the layer
+    does. What the parameters' shapes rest on cannot be set, as they exist, and raises LayerError.
+
     Attributes:
-        backend: name of the backend that computes.
-        dtype: float32 or float64, of parameters and activations.
+        backend: name of the backend that computes; :meth:`to` changes it.
+        dtype: float32 or float64, of parameters and activations; :meth:`to` changes it.
         buffer_names: attributes that belong to the state but are not trained.
+        lasting: arguments of the constructor that decide on the beginning only, and cannot be set later.
         frozen: whether the layer runs as in evaluation even in training; see :meth:`freeze`.
     """
 
     buffer_names: ClassVar[tuple[str, ...]] = ()
+    lasting: ClassVar[tuple[str, ...]] = ()
     frozen: bool = False
     backend: str = "cpu"
     dtype: DType = np.dtype(np.float32)
@@ -99,7 +106,10 @@ class Layer:
         state.LAYER_CLASSES[state.class_key(cls)] = cls
 
     def __setattr__(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)
+        super().__setattr__(name, value)
+        self._revise()
+
+    def _revise(self) -> None:
         revision = vars(self)["_revision"] = next(_REVISIONS)
         _latest[0] = revision  # last: who sees it has not seen the layer as it was before
 
@@ -218,11 +228,12 @@ class Layer:
 
     def check(self, x: Array) -> None:
         """Raise LayerError or DTypeError unless ``x`` fits. A shape that has passed is not examined again."""
-        if x.shape not in self._accepted:
+        shape = x.shape, _latest_settings[0]
+        if shape not in self._accepted:
             self.output_shape(x.shape)
             if len(self._accepted) >= _SHAPES_REMEMBERED:
                 self._accepted.clear()
-            self._accepted.add(x.shape)
+            self._accepted.add(shape)
         if x.dtype != self.dtype:
             raise self._wrong_dtype(x, str(self.dtype))
 
@@ -328,8 +339,9 @@ class Layer:
         for _, layer in self.named_layers():
             for name in layer.buffer_names:
                 state.move_buffer(layer, name, new_backend, new_dtype)
-            layer.backend, layer.dtype = new_backend, new_dtype
+            vars(layer).update(backend=new_backend, dtype=new_dtype)
             vars(layer).pop("ops", None)
+            layer._revise()
         for parameter in self.parameters():
             parameter.to(new_backend, new_dtype)
         return self
@@ -345,13 +357,6 @@ class Layer:
             value = getattr(self, name)
             values[name] = value is not None if _is_switch(self, name, value) else value
         return values
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """A new layer from what :meth:`config` gave."""
-        rest = [name for name, p in inspect.signature(cls).parameters.items() if p.kind is p.VAR_POSITIONAL]
-        positional = config.get(rest[0], ()) if rest else ()
-        return cls(*positional, **{key: value for key, value in config.items() if key not in rest})
 
     def __repr__(self) -> str:
         parts = []
@@ -374,8 +379,59 @@ class Layer:
         return backends.get(self.backend)
 
     @_cached
-    def _accepted(self) -> set[Shape]:
+    def _accepted(self) -> set[tuple[Shape, int]]:
         return set()
+
+    def _set_again(self, name: str, value: Any) -> None:
+        held = vars(self).get(name)
+        if name in ("backend", "dtype"):
+            raise self.error(f"{name} cannot be set: to({name}=...) moves the layer and all inside")
+        if name in self.lasting or (name.endswith("_init") and name in arguments(type(self))):
+            raise self.error(f"{name} cannot be set: it says what a new layer begins with")
+        if isinstance(held, Parameter) or isinstance(value, Parameter):
+            self._exchange(name, held, value)
+        elif name in self.buffer_names and held is not None:
+            if np.shape(value) != held.shape:
+                raise self.error(f"{name} needs an array of shape {held.shape}, got {value!r}")
+            object.__setattr__(self, name, value)
+        else:
+            for layer in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(layer, Layer):
+                    layer.to(self.backend, dtype=self.dtype)
+            super()._set_again(name, value)
+            settings_have_changed()
+
+    def _exchange(self, name: str, held: Any, value: Any) -> None:
+        """Put a parameter, or None, in the place of another."""
+        switched = name in arguments(type(self))
+        if held is None and switched:
+            held = getattr(self.from_config({**self.config(), name: True}), name)
+        if isinstance(value, Parameter):
+            if isinstance(held, Parameter) and value.shape != held.shape:
+                raise self.error(f"{name} needs a parameter of shape {held.shape}, got one of {value.shape}")
+            value.to(self.backend, self.dtype)
+        elif not (switched and value is None):
+            raise self.error(f"{name} is a parameter: set {name}.data to values, got {value!r}")
+        object.__setattr__(self, name, value)
+
+    def _set_for_base(self, base: type, name: str, value: Any) -> None:
+        raise self.error(
+            f"{name} cannot be set: the constructor has no such argument, so a file would lose it"
+        )
+
+    def _take_over(self, name: str, before: Any, after: Any) -> None:
+        was, would_be = state.own_shapes(before), state.own_shapes(after)
+        for key in {**was, **would_be}:
+            if was.get(key) != would_be.get(key):
+                needs = f"{key} of shape {would_be[key]}" if key in would_be else f"no {key}"
+                has = f"has one of {was[key]}" if key in was else "has none"
+                raise self.error(
+                    f"{name}={getattr(after, name)!r} needs {needs}, but the layer {has}: make a new layer"
+                )
+        super()._take_over(name, before, after)
+
+    def _follows(self, key: str, value: Any) -> bool:
+        return not isinstance(value, Parameter | Layer) and key not in self.buffer_names
 
     def _wrong_dtype(self, x: Array, expected: str, hint: str = "") -> DTypeError:
         message = f"expected {expected}, got {x.dtype} in an input of shape {x.shape}{hint}"
@@ -398,6 +454,11 @@ def _short(value: object) -> str:
         first, second = map(_short, value)
         return first if first == second else f"({first}, {second})"
     return repr(value)
+
+
+def settings_have_changed() -> None:
+    """Let every layer look anew whether a shape suits it and what is inside."""
+    _latest_settings[0] = next(_REVISIONS)
 
 
 def latest_revision() -> int:

@@ -116,6 +116,13 @@ def _slots(layer: Layer) -> dict[str, tuple[Parameter | Layer, str]]:
     return slots
 
 
+def own_shapes(layer: Layer) -> dict[str, Shape]:
+    """The shapes of the parameters and buffers that a layer itself holds."""
+    parameters = {name: value.shape for name, value in vars(layer).items() if isinstance(value, Parameter)}
+    buffers = {name: getattr(layer, name) for name in layer.buffer_names}
+    return parameters | {name: value.shape for name, value in buffers.items() if value is not None}
+
+
 def _is_batch_count(key: str) -> bool:
     return key.rpartition(".")[2] == _BATCH_COUNT
 

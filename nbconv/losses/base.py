@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nbconv import backends
+from nbconv.adjustable import Adjustable
 from nbconv.typing import Array
 
 _REDUCTIONS = ("mean", "sum", "none")
 
 
-class Loss:
+class Loss(Adjustable):
     """Base of losses: ``loss(y, targets) -> (value, dy)``.
 
     What several batches measure together is what one large batch would have measured: the trainer weighs each
@@ -89,7 +90,7 @@ class Loss:
         if backend is None or self.backend is not None:
             return self
         loss = copy.copy(self)
-        loss.backend = backend
+        vars(loss)["backend"] = backend
         return loss
 
     def __repr__(self) -> str:

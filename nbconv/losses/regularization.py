@@ -63,6 +63,11 @@ class L2Regularization(Loss):
                 raise TypeError(f"expected parameters, got {parameter!r}")
 
     @property
+    def parameters(self) -> list[Parameter]:
+        """Whose squares count."""
+        return list(self._parameters)
+
+    @property
     def ignore_index(self) -> int | None:
         """The label that does not count, if the loss has one."""
         return getattr(self.loss, "ignore_index", None)

@@ -42,6 +42,14 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self).get("defaults", ()):
+            raise AttributeError(
+                f"{type(self).__name__}: {name} is a setting of each group of parameters: set "
+                f'param_groups[0]["{name}"], and so on'
+            )
+        object.__setattr__(self, name, value)
+
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Let the optimiser update more parameters: {"params": [...]} and any settings of their own.
 
