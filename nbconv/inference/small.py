@@ -44,7 +44,9 @@ class SmallNetwork:
         self._steps = list(steps)
         self._room = _room(steps[0].members[0][1].ops.__name__) if steps else None
         kinds = (Dense, Flatten, MaxPool2d, ReLU, ReLU6)
-        self.is_possible = self._room is not None and all(
+        multiplies = any(isinstance(step, ConvStep) or type(step.members[0][1]) is Dense for step in steps)
+        # Without weights there would be nothing to gain, and perhaps no row in the table.
+        self.is_possible = (self._room is not None and multiplies) and all(
             (isinstance(step, ConvStep) and step.is_plain and step.conv.groups == 1)
             or (isinstance(step, LayerStep) and type(step.members[0][1]) in kinds)
             for step in steps

@@ -113,6 +113,15 @@ class Emitter:
         )
         return self.builder.call(function, [a, b, c])
 
+    def total(self, vector: Any) -> Any:
+        """The sum of a vector's lanes, in any order."""
+        function = cgutils.get_or_insert_function(
+            self.builder.module,
+            ir.FunctionType(self.element, [self.element, self.vector]),
+            f"llvm.vector.reduce.fadd.{self.suffix}",
+        )
+        return self.builder.call(function, [ir.Constant(self.element, 0), vector], fastmath=("reassoc",))
+
     def step(self, a: list[Any], b: Any, accumulators: list[list[Any]]) -> list[list[Any]]:
         """One step of the product: element pointers of each row, pointer to a row of ``b``."""
         vectors = [self.load(b, v * self.lanes) for v in range(len(accumulators[0]))]

@@ -125,26 +125,10 @@ def _steps(table, bounds, taps, bases, zero_bias, memory):
             image = x.reshape(own[0], own[1], own[2], own[3])
             out = y.reshape(own[4], own[5], own[6], own[7])
             pads = (own[8], own[9])
-            parallel_for(
-                winograd.convolve_task,
-                own[12] * own[13],
-                n_threads,
-                (
-                    *(
-                        (own[12], own[13]),
-                        image,
-                        weight,
-                        zero_bias,
-                        bias,
-                        pads,
-                        out,
-                        own[10],
-                        finish,
-                        width,
-                        own[11],
-                    ),
-                    memory,
-                ),
+            winograd.convolve(
+                *(image, weight, zero_bias, bias, pads, out, own[10], finish, width, own[11], memory),
+                *((own[12], own[13]), array_at(own[14], zero, own[15], like)),
+                *((own[16], own[17], own[18], own[19]), n_threads),
             )
 
 
@@ -204,7 +188,10 @@ class Program:
             )
             self._memory = max(self._memory, size)
             shapes = (g.n, g.h, g.w, g.c, g.n, g.p, g.q, channels)
-            own = (*shapes, g.pad_top, g.pad_left, channel, block, *splits)
+            flat = np.ascontiguousarray(weight).reshape(-1)
+            self._alive.append(flat)
+            own = (*shapes, g.pad_top, g.pad_left, channel, block, *splits, _address(flat), flat.size)
+            own += winograd.layout_of(g)
             self._add(_WINOGRAD, x, y, points, start, sizes, get_num_threads(), finish, own)
         elif chosen is depthwise:
             taps, start = depthwise.prepared(weight, bias, g, kept)

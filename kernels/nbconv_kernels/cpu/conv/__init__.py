@@ -159,6 +159,8 @@ def conv2d_backward_weight(
     check_float("conv2d_backward_weight", dy, x)
     geometry = conv2d_geometry(x.shape, weight_shape, stride, padding, dilation, groups)
     _check_gradient("conv2d_backward_weight", dy, geometry)
+    if not geometry.n:  # nothing to sum
+        return np.zeros(geometry.weight_shape, dy.dtype)
     chosen = algorithm(geometry, dy.itemsize, weight_gradient=True)
     return chosen.backward_weight(nhwc(dy), _pixels(x, chosen), geometry)
 

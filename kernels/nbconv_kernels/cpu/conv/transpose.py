@@ -109,6 +109,8 @@ def conv_transpose2d_backward_weight(
     check_float("conv_transpose2d_backward_weight", dy, x)
     g = conv_transpose2d_geometry(x.shape, weight_shape, stride, padding, output_padding, groups, dilation)
     _check_gradient("conv_transpose2d_backward_weight", dy, g)
+    if not g.n:  # nothing to sum
+        return np.zeros(g.weight_shape, dy.dtype)
     chosen = algorithm(g, dy.itemsize, weight_gradient=True)
     dweight: Array = chosen.backward_weight(nhwc(x), nhwc(dy), g)
     return dweight

@@ -29,6 +29,14 @@ from nbconv_kernels.cpu.conv.direct import padded_bias
 from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import pack, panel_width, places_by_tap, places_in_order
 from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
+from nbconv_kernels.cpu.conv.winograd_direct import (
+    Layout,
+    clear_points,
+    is_wild,
+    is_wild_input,
+    mend,
+    mend_gradient,
+)
 from nbconv_kernels.cpu.conv.winograd_tiles import POINTS, SKEW, grid, pixel_table, store_taps
 from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_input,
@@ -37,7 +45,7 @@ from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_weight,
     transform_weight_gradient,
 )
-from nbconv_kernels.cpu.epilogue import PLAIN, Finish
+from nbconv_kernels.cpu.epilogue import PLAIN
 from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, aligned_empty, empty, scratch
 from nbconv_kernels.cpu.microkernel import (
@@ -101,8 +109,13 @@ def _point_table(values, base, point_stride, block, channels, table):
 
 
 @kernel
-def convolve_task(task, splits, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory):
-    """A share of the tiles and of the panels, with weights whose points are there."""
+def convolve_task(
+    task, splits, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory, wild
+):
+    """A share of the tiles and of the panels, with weights whose points are there; all but ``wild`` tiles.
+
+    Several tasks may find the same tile wild, and all write that to ``wild``, uint8 (tiles,).
+    """
     n, _, _, c = x.shape
     _, p, q, _ = y.shape
     k = bias.size
@@ -130,7 +143,8 @@ def convolve_task(task, splits, x, points, zero_bias, bias, pads, y, channel, fi
         count = min(block, last_tile - first)
         for tile in range(count):
             pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
-            transform_input(inputs, 0, c, memory, own + tile * c, v_stride)
+            energies = transform_input(inputs, 0, c, memory, own + tile * c, v_stride)
+            wild[first + tile] = is_wild_input(energies, first + tile, tiles_y, tiles_x, p, q)
         for first_panel in range(n_panels * panel_task // splits[1], last_panel, _PANELS):
             panels = min(_PANELS, last_panel - first_panel)
             for point in range(POINTS):
@@ -154,6 +168,8 @@ def convolve_task(task, splits, x, points, zero_bias, bias, pads, y, channel, fi
                             left -= SHORT_ROWS
             start = first_panel * width
             for tile in range(count):
+                if wild[first + tile]:
+                    continue
                 pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, y, spare_at, outputs)
                 for pixel in range(16):
                     outputs[pixel] += (channel + start) * y.itemsize if outputs[pixel] != spare_at else 0
@@ -181,16 +197,59 @@ def _points(packed, depth, width, points, n_tasks):
 
 
 @kernel
+def convolve(
+    x,
+    points,
+    zero_bias,
+    bias,
+    pads,
+    y,
+    channel,
+    finish,
+    width,
+    block,
+    memory,
+    splits,
+    weight,
+    layout,
+    n_threads,
+):
+    """Convolve with weights whose points are there, on ``n_threads`` threads."""
+    tile_grid = (len(y), (y.shape[1] + 3) // 4, (y.shape[2] + 3) // 4)
+    wild = np.zeros(tile_grid[0] * tile_grid[1] * tile_grid[2], np.uint8)
+    parallel_for(
+        convolve_task,
+        splits[0] * splits[1],
+        n_threads,
+        (splits, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory, wild),
+    )
+    mend(wild, tile_grid, weight, layout, x, bias, pads, (y, channel, finish), width, n_threads)
+
+
+@kernel
 def _convolve(
-    packed, depth, points, x, zero_bias, bias, pads, y, channel, finish, width, block, memory, splits
+    packed,
+    depth,
+    points,
+    x,
+    zero_bias,
+    bias,
+    pads,
+    y,
+    channel,
+    finish,
+    width,
+    block,
+    memory,
+    splits,
+    weight,
+    layout,
 ):
     n_tasks = splits[0] * splits[1]
     parallel_for(_points_task, n_tasks, n_tasks, (n_tasks, packed, depth, width, points))
-    parallel_for(
-        convolve_task,
+    convolve(
+        *(x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory, splits, weight, layout),
         n_tasks,
-        n_tasks,
-        (splits, x, points, zero_bias, bias, pads, y, channel, finish, width, block, memory),
     )
 
 
@@ -221,41 +280,42 @@ def _run(
     x: Array,
     bias: Array,
     pads: tuple[int, int],
-    y: Array,
-    channel: int = 0,
-    finish: Finish = PLAIN,
+    target: Target,
+    weight: Array,
+    layout: Layout,
 ) -> None:
     """Convolve with ``packed`` weights, whose points go to ``points``; none if they are there already."""
+    y, channel, finish = target
     c = x.shape[3]
     width = panel_width(x.itemsize)
     splits, block, size = division(math.prod(grid(y)), c, bias.size // width, get_num_threads())
     memory = scratch("winograd block", size, x.dtype)
     zero_bias = np.zeros(width, x.dtype)
     _convolve(
-        *(packed, c, points, x, zero_bias, bias, pads, y, channel, finish, width, block, memory, splits)
+        *(packed, c, points, x, zero_bias, bias, pads, y, channel, finish, width, block, memory, splits),
+        *(weight, layout),
     )
 
 
 def _convolve_anew(
     weight: Array,
     packing: Callable[[int], winograd_deep.Packing],
+    layout: Layout,
     x: Array,
     bias: Array,
     pads: tuple[int, int],
-    y: Array,
-    channel: int = 0,
-    finish: Finish = PLAIN,
+    target: Target,
 ) -> None:
     """Convolve with weights that are to be packed and transformed for this one time."""
     c, k = x.shape[3], bias.size
-    if winograd_deep.suits(math.prod(grid(y)), c):
+    if winograd_deep.suits(math.prod(grid(target.y)), c):
         some = packing(panel_width(x.itemsize))
-        winograd_deep.convolve(weight, some, x, bias, pads, y, channel, finish)
+        winograd_deep.convolve(weight, some, layout, x, bias, pads, target)
         return
     strides, _, runs, places, run_place = packing(c)
     packed = pack("weights", weight, 0, strides, k, runs, places, run_place)
     points = scratch("winograd points", POINTS * c * k, x.dtype)
-    _run(packed, points, x, bias, pads, y, channel, finish)
+    _run(packed, points, x, bias, pads, target, weight, layout)
 
 
 @lru_cache(maxsize=256)
@@ -274,15 +334,20 @@ def forward(
     kept: Kept | None = None,
 ) -> Array:
     """(N, H, W, C), (K, C, 3, 3), (K,) -> (N, K, P, Q) in channels-last memory."""
-    y, channel, finish = target_of(target, g, x.dtype)
-    pads = g.pad_top, g.pad_left
+    target = target_of(target, g, x.dtype)
+    pads, flat = (g.pad_top, g.pad_left), np.ascontiguousarray(weight).reshape(-1)
     if kept is None:
-        weight, start = np.ascontiguousarray(weight).reshape(-1), padded_bias(bias, 0, g.k, x.dtype)
-        _convolve_anew(weight, partial(_packing, g, x.itemsize), x, start, pads, y, channel, finish)
+        start = padded_bias(bias, 0, g.k, x.dtype)
+        _convolve_anew(flat, partial(_packing, g, x.itemsize), layout_of(g), x, start, pads, target)
     else:
         points, start = prepared(weight, bias, g, kept)
-        _run(np.empty(0, x.dtype), points, x, start, pads, y, channel, finish)
-    return y.transpose(0, 3, 1, 2)
+        _run(np.empty(0, x.dtype), points, x, start, pads, target, flat, layout_of(g))
+    return target.y.transpose(0, 3, 1, 2)
+
+
+def layout_of(g: Conv2dGeometry) -> Layout:
+    """Where a weight of the forward pass lies."""
+    return g.c * 9, 9, 0, 1
 
 
 def prepared(weight: Array, bias: Array | None, g: Conv2dGeometry, kept: Kept) -> tuple[Array, Array]:
@@ -313,13 +378,14 @@ def backward_input(dy: Array, weight: Array, g: Conv2dGeometry) -> Array:
     dx = empty((g.n, g.h, g.w, g.c), dy.dtype)
     packing = partial(_turned_packing, g, dy.itemsize)
     start = padded_bias(None, 0, g.c, dy.dtype)
-    pads = 2 - g.pad_top, 2 - g.pad_left
-    _convolve_anew(np.ascontiguousarray(weight).reshape(-1), packing, dy, start, pads, dx)
+    pads, layout = (2 - g.pad_top, 2 - g.pad_left), (9, g.c * 9, 8, -1)
+    flat = np.ascontiguousarray(weight).reshape(-1)
+    _convolve_anew(flat, packing, layout, dy, start, pads, Target(dx, 0, PLAIN))
     return dx.transpose(0, 3, 1, 2)
 
 
 @kernel
-def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums):
+def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums, wild):
     n, _, _, c = x.shape
     _, p, q, k = dy.shape
     whole, short = covers
@@ -347,9 +413,13 @@ def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums)
         add = first > first_tile
         for tile in range(count):
             pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
-            transform_input(inputs, 0, c, memory, own + tile * c, v_stride)
+            seen = transform_input(inputs, 0, c, memory, own + tile * c, v_stride)
             pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, dy, zeros_at, gradients)
-            transform_output_gradient(gradients, 0, k, memory, own_d + tile * k, d_stride)
+            given = transform_output_gradient(gradients, 0, k, memory, own_d + tile * k, d_stride)
+            if is_wild(seen, False, True, True) or is_wild(given, False, True, True):
+                wild[first + tile] = 1
+                clear_points(memory, own + tile * c, v_stride, c)
+                clear_points(memory, own_d + tile * k, d_stride, k)
         for point in range(POINTS):
             at = point * block
             for panel in range(panels):
@@ -415,13 +485,18 @@ def _gather_task(task, n_tasks, rows, padded_rows, panels, width, splits, sums, 
 
 @kernel
 def _reduce(x, dy, covers, pads, width, block, memory, sums, gradient, n_tasks, n_threads):
-    parallel_for(_reduce_task, n_tasks, n_threads, (n_tasks, x, dy, covers, pads, width, block, memory, sums))
+    tile_grid = (len(dy), (dy.shape[1] + 3) // 4, (dy.shape[2] + 3) // 4)
+    wild = np.zeros(tile_grid[0] * tile_grid[1] * tile_grid[2], np.uint8)
+    parallel_for(
+        _reduce_task, n_tasks, n_threads, (n_tasks, x, dy, covers, pads, width, block, memory, sums, wild)
+    )
     rows = dy.shape[3]
     padded_rows = covers[0] * ROWS + covers[1] * SHORT_ROWS
     panels = x.shape[3] // width
     parallel_for(
         _gather_task, n_tasks, n_threads, (n_tasks, rows, padded_rows, panels, width, n_tasks, sums, gradient)
     )
+    mend_gradient(wild, tile_grid, x, dy, pads, gradient, n_threads)
 
 
 def backward_weight(dy: Array, x: Array, g: Conv2dGeometry) -> Array:

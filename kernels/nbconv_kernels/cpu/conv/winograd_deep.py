@@ -18,13 +18,14 @@ import numpy as np
 
 from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import pack_range, panel_width
+from nbconv_kernels.cpu.conv.target import Target
+from nbconv_kernels.cpu.conv.winograd_direct import Layout, is_wild_input, mend
 from nbconv_kernels.cpu.conv.winograd_tiles import POINTS, SKEW, grid, pixel_table
 from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_input,
     transform_output,
     transform_weight,
 )
-from nbconv_kernels.cpu.epilogue import PLAIN, Finish
 from nbconv_kernels.cpu.jit import get_num_threads, kernel, parallel_for
 from nbconv_kernels.cpu.memory import Array, scratch
 from nbconv_kernels.cpu.microkernel import (
@@ -50,8 +51,9 @@ def suits(tile_count: int, channels: int) -> bool:
 
 
 @kernel
-def _points_task(task, n_tasks, x, pads, tile_grid, points, strides):
-    """V of all tiles: ``points[point * strides[0] + tile * strides[1] + channel]``."""
+def _points_task(task, n_tasks, x, pads, tile_grid, points, strides, y, wild):
+    """V of all tiles: ``points[point * strides[0] + tile * strides[1] + channel]``; and which are wild."""
+    _, p, q, _ = y.shape
     point_stride, stride = strides
     c = x.shape[3]
     zeros = np.zeros(c, x.dtype)
@@ -60,13 +62,14 @@ def _points_task(task, n_tasks, x, pads, tile_grid, points, strides):
     total = tile_grid[0] * tile_grid[1] * tile_grid[2]
     for tile in range(total * task // n_tasks, total * (task + 1) // n_tasks):
         pixel_table(tile, tile_grid[1], tile_grid[2], 6, 4, pads[0], pads[1], x, zeros_at, inputs)
-        transform_input(inputs, 0, c, points, tile * stride, point_stride)
+        energies = transform_input(inputs, 0, c, points, tile * stride, point_stride)
+        wild[tile] = is_wild_input(energies, tile, tile_grid[1], tile_grid[2], p, q)
     keep_alive(zeros)
 
 
 @kernel
 def _panels_task(
-    task, n_tasks, weight, packing, tile_grid, covers, points, strides, zero_bias, bias, target, memory
+    task, n_tasks, weight, packing, tile_grid, covers, points, strides, zero_bias, bias, target, memory, wild
 ):
     column_strides, channel_stride, runs, places, run_place, depth, part = packing
     point_stride, stride = strides
@@ -176,6 +179,8 @@ def _panels_task(
                         )
                     row = following
         for tile in range(total):
+            if wild[tile]:
+                continue
             pixel_table(tile, tile_grid[1], tile_grid[2], 4, 4, 0, 0, y, spare_at, outputs)
             for pixel in range(16):
                 outputs[pixel] += (channel + column) * y.itemsize if outputs[pixel] != spare_at else 0
@@ -185,41 +190,56 @@ def _panels_task(
 
 @kernel
 def _convolve(
-    weight, packing, x, pads, tile_grid, covers, points, strides, zero_bias, bias, target, memory, n_tasks
+    weight,
+    packing,
+    layout,
+    x,
+    pads,
+    tile_grid,
+    covers,
+    points,
+    strides,
+    zero_bias,
+    bias,
+    target,
+    memory,
+    n_tasks,
 ):
-    parallel_for(_points_task, n_tasks, n_tasks, (n_tasks, x, pads, tile_grid, points, strides))
+    wild = np.zeros(tile_grid[0] * tile_grid[1] * tile_grid[2], np.uint8)
+    parallel_for(
+        _points_task, n_tasks, n_tasks, (n_tasks, x, pads, tile_grid, points, strides, target[0], wild)
+    )
     parallel_for(
         _panels_task,
         n_tasks,
         n_tasks,
-        (n_tasks, weight, packing, tile_grid, covers, points, strides, zero_bias, bias, target, memory),
+        (n_tasks, weight, packing, tile_grid, covers, points, strides, zero_bias, bias, target, memory, wild),
     )
+    mend(wild, tile_grid, weight, layout, x, bias, pads, target, zero_bias.size, n_tasks)
 
 
 def convolve(
     weight: Array,
     packing: Packing,
+    layout: Layout,
     x: Array,
     bias: Array,
     pads: tuple[int, int],
-    y: Array,
-    channel: int = 0,
-    finish: Finish = PLAIN,
+    target: Target,
 ) -> None:
-    """Write ``y`` (N, P, Q, at least K) from ``x`` (N, H, W, C), both in memory order.
+    """Write the target (N, P, Q, at least K) from ``x`` (N, H, W, C), both in memory order.
 
     Args:
         weight: 1-D.
         packing: the strides, runs, places and place of a run that ``pack`` takes for it.
+        layout: where a weight lies.
         x: the pixels to convolve.
         bias: (K,).
         pads: above and left of the pixels.
-        y: receives the result.
-        channel: of ``y``, the first to be written.
-        finish: of the sums.
+        target: receives the result.
     """
     c, threads, width = x.shape[3], get_num_threads(), panel_width(x.itemsize)
-    tile_grid = grid(y)
+    tile_grid = grid(target.y)
     total = math.prod(tile_grid)
     covers = tiles(total)
     padded = covers[0] * ROWS + covers[1] * SHORT_ROWS
@@ -229,12 +249,13 @@ def convolve(
     part = _part(c, padded, width, x.itemsize)
     size = 9 * width * width + POINTS * (part * width + padded * width + 2 * SKEW)
     memory = scratch("winograd block", threads * size, x.dtype)
-    zero_bias, target = np.zeros(width, x.dtype), (y, channel, finish)
+    zero_bias = np.zeros(width, x.dtype)
     dealt = (*packing, c, part)
     _convolve(
         *(
             weight,
             dealt,
+            layout,
             x,
             pads,
             tile_grid,
@@ -243,7 +264,7 @@ def convolve(
             strides,
             zero_bias,
             bias,
-            target,
+            tuple(target),
             memory,
             threads,
         )

@@ -18,6 +18,7 @@ import numpy as np
 from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import panel_width
 from nbconv_kernels.cpu.conv.reduction_tables import first_row
+from nbconv_kernels.cpu.conv.winograd_direct import clear_points, is_wild, mend_gradient
 from nbconv_kernels.cpu.conv.winograd_tiles import POINTS, SKEW, grid, pixel_table, store_taps
 from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_input,
@@ -42,7 +43,7 @@ def suits(tile_count: int, c: int, k: int) -> bool:
 
 
 @kernel
-def _points_task(task, n_tasks, x, pads, tile_grid, points, layout):
+def _points_task(task, n_tasks, x, pads, tile_grid, points, layout, wild):
     """V: ``points[point * layout[0] + panel * layout[1] + tile * layout[2] + channel of the panel]``.
 
     A task makes the panels that it will multiply by, so that they are in its core's cache.
@@ -57,12 +58,14 @@ def _points_task(task, n_tasks, x, pads, tile_grid, points, layout):
         pixel_table(tile, tile_grid[1], tile_grid[2], 6, 4, pads[0], pads[1], x, zeros_at, inputs)
         for panel in range(first_panel, last_panel):
             at = panel * panel_stride + tile * width
-            transform_input(inputs, panel * width, width, points, at, point_stride)
+            energies = transform_input(inputs, panel * width, width, points, at, point_stride)
+            if is_wild(energies, False, True, True):  # as the panel's task sees it
+                wild[tile] = 1
     keep_alive(zeros)
 
 
 @kernel
-def _gradient_points_task(task, n_tasks, dy, tile_grid, points, layout):
+def _gradient_points_task(task, n_tasks, dy, tile_grid, points, layout, wild):
     """DM, as ``_points_task``."""
     point_stride, block_stride, block = layout
     k = dy.shape[3]
@@ -74,9 +77,27 @@ def _gradient_points_task(task, n_tasks, dy, tile_grid, points, layout):
         pixel_table(tile, tile_grid[1], tile_grid[2], 4, 4, 0, 0, dy, zeros_at, pixels)
         at = tile * block
         for first in range(0, k, block):
-            transform_output_gradient(pixels, first, min(block, k - first), points, at, point_stride)
+            some = min(block, k - first)
+            energies = transform_output_gradient(pixels, first, some, points, at, point_stride)
+            if is_wild(energies, False, True, True):
+                wild[tile] = 1
             at += block_stride
     keep_alive(zeros)
+
+
+@kernel
+def _clear_wild(wild, rows, columns, sides):
+    """Zero the points of wild tiles on both sides."""
+    points, (point_stride, panel_stride, width), gradients, (gradient_point_stride, block_stride, block) = (
+        sides
+    )
+    for tile in range(wild.size):
+        if wild[tile]:
+            for panel in range(columns // width):
+                clear_points(points, panel * panel_stride + tile * width, point_stride, width)
+            for first in range(0, rows, block):
+                at = first // block * block_stride + tile * block
+                clear_points(gradients, at, gradient_point_stride, min(block, rows - first))
 
 
 @kernel
@@ -175,14 +196,17 @@ def _weights_task(task, n_tasks, covers, rows, columns, tile_count, sides, gradi
 @kernel
 def _reduce(dy, x, pads, tile_grid, covers, sides, gradient, n_tasks):
     points, layout, gradients, gradient_layout = sides
-    parallel_for(_points_task, n_tasks, n_tasks, (n_tasks, x, pads, tile_grid, points, layout))
-    parallel_for(
-        _gradient_points_task, n_tasks, n_tasks, (n_tasks, dy, tile_grid, gradients, gradient_layout)
-    )
     rows, columns, tile_count = dy.shape[3], x.shape[3], tile_grid[0] * tile_grid[1] * tile_grid[2]
+    wild = np.zeros(tile_count, np.uint8)
+    parallel_for(_points_task, n_tasks, n_tasks, (n_tasks, x, pads, tile_grid, points, layout, wild))
+    parallel_for(
+        _gradient_points_task, n_tasks, n_tasks, (n_tasks, dy, tile_grid, gradients, gradient_layout, wild)
+    )
+    _clear_wild(wild, rows, columns, sides)
     parallel_for(
         _weights_task, n_tasks, n_tasks, (n_tasks, covers, rows, columns, tile_count, sides, gradient)
     )
+    mend_gradient(wild, tile_grid, x, dy, pads, gradient, n_tasks)
 
 
 def reduce(dy: Array, x: Array, pads: tuple[int, int], gradient: Array) -> None:

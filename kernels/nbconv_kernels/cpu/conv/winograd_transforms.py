@@ -33,6 +33,9 @@ from nbconv_kernels.cpu.epilogue import finished
 
 Vectors = list[Any]
 
+# Where sums of squares begin: so they are no subnormal numbers, of which some CPUs are slow.
+_TINY = 2.0**-100
+
 
 class _Algebra:
     """Sums and multiples of vectors."""
@@ -147,11 +150,16 @@ def _through_table(transform: Callable[[_Algebra, Vectors], Vectors], size: int,
             emit = Emitter(builder, signature.args[3].dtype)
             table = context.make_array(signature.args[0])(context, builder, pixels).data
             base = emit.pointer(address_of(context, builder, signature.args[3], out, out_at))
+            tiny = ir.Constant(emit.vector, [_TINY] * emit.lanes)
+            energies = [cgutils.alloca_once_value(builder, tiny) for _ in range(4)]
 
             def body(channel: Any) -> None:
                 def load(row: int, column: int) -> Any:
                     where = builder.load(builder.gep(table, [emit.int64(row * size + column)]))
-                    return emit.load(builder.gep(emit.pointer(where), [builder.add(first, channel)]), 0)
+                    pixel = emit.load(builder.gep(emit.pointer(where), [builder.add(first, channel)]), 0)
+                    energy = energies[2 * row // size * 2 + 2 * column // size]
+                    builder.store(emit.multiply_add(pixel, pixel, builder.load(energy)), energy)
+                    return pixel
 
                 square = _square(emit, transform, load, size)
                 for row, vectors in enumerate(square):
@@ -160,9 +168,10 @@ def _through_table(transform: Callable[[_Algebra, Vectors], Vectors], size: int,
                         emit.store(vector, builder.gep(base, [builder.add(at, channel)]), 0)
 
             _over_channels(emit, channels, body)
-            return context.get_dummy_value()
+            totals = [emit.total(builder.load(energy)) for energy in energies]
+            return context.make_tuple(builder, signature.return_type, totals)
 
-        return types.void(pixels, i, i, out, i, i), codegen
+        return types.UniTuple(out.dtype, 4)(pixels, i, i, out, i, i), codegen
 
     transform_pixels.__doc__ = doc
     return transform_pixels
@@ -172,7 +181,8 @@ transform_input = _through_table(
     _input,
     6,
     """36 input pixels -> V, of ``channels`` from ``first`` on: point p of the i-th to
-    ``out[out_at + p * point_stride + i]``.""",
+    ``out[out_at + p * point_stride + i]``. The result are the energies, sums of squares, of the tile's
+    quadrants: above left, above right, below left, below right.""",
 )
 transform_output_gradient = _through_table(
     _output_gradient, 4, "16 output-gradient pixels -> dM: as ``transform_input``."
