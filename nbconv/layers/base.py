@@ -391,7 +391,7 @@ class Layer(Adjustable):
         if isinstance(held, Parameter) or isinstance(value, Parameter):
             self._exchange(name, held, value)
         elif name in self.buffer_names and held is not None:
-            if np.shape(value) != held.shape:
+            if (value.shape if backends.is_array(value) else np.shape(value)) != held.shape:
                 raise self.error(f"{name} needs an array of shape {held.shape}, got {value!r}")
             object.__setattr__(self, name, value)
         else:
