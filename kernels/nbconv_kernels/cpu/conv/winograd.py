@@ -32,8 +32,8 @@ from nbconv_kernels.cpu.conv.target import Kept, Target, target_of
 from nbconv_kernels.cpu.conv.winograd_direct import (
     Layout,
     clear_points,
-    is_wild,
     is_wild_input,
+    is_wild_part,
     mend,
     mend_gradient,
 )
@@ -116,7 +116,7 @@ def convolve_task(
 
     Several tasks may find the same tile wild, and all write that to ``wild``, uint8 (tiles,).
     """
-    n, _, _, c = x.shape
+    n, h, w, c = x.shape
     _, p, q, _ = y.shape
     k = bias.size
     tiles_y, tiles_x = (p + 3) // 4, (q + 3) // 4
@@ -144,7 +144,7 @@ def convolve_task(
         for tile in range(count):
             pixel_table(first + tile, tiles_y, tiles_x, 6, 4, pads[0], pads[1], x, zeros_at, inputs)
             energies = transform_input(inputs, 0, c, memory, own + tile * c, v_stride)
-            wild[first + tile] = is_wild_input(energies, first + tile, tiles_y, tiles_x, p, q)
+            wild[first + tile] = is_wild_input(energies, first + tile, tiles_y, tiles_x, h, w, pads)
         for first_panel in range(n_panels * panel_task // splits[1], last_panel, _PANELS):
             panels = min(_PANELS, last_panel - first_panel)
             for point in range(POINTS):
@@ -416,7 +416,7 @@ def _reduce_task(task, n_tasks, x, dy, covers, pads, width, block, memory, sums,
             seen = transform_input(inputs, 0, c, memory, own + tile * c, v_stride)
             pixel_table(first + tile, tiles_y, tiles_x, 4, 4, 0, 0, dy, zeros_at, gradients)
             given = transform_output_gradient(gradients, 0, k, memory, own_d + tile * k, d_stride)
-            if is_wild(seen, False, True, True) or is_wild(given, False, True, True):
+            if is_wild_part(seen) or is_wild_part(given):
                 wild[first + tile] = 1
                 clear_points(memory, own + tile * c, v_stride, c)
                 clear_points(memory, own_d + tile * k, d_stride, k)

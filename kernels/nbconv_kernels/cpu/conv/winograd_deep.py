@@ -51,11 +51,10 @@ def suits(tile_count: int, channels: int) -> bool:
 
 
 @kernel
-def _points_task(task, n_tasks, x, pads, tile_grid, points, strides, y, wild):
+def _points_task(task, n_tasks, x, pads, tile_grid, points, strides, wild):
     """V of all tiles: ``points[point * strides[0] + tile * strides[1] + channel]``; and which are wild."""
-    _, p, q, _ = y.shape
     point_stride, stride = strides
-    c = x.shape[3]
+    _, h, w, c = x.shape
     zeros = np.zeros(c, x.dtype)
     zeros_at = address(zeros, 0)
     inputs = np.empty(36, np.int64)
@@ -63,7 +62,7 @@ def _points_task(task, n_tasks, x, pads, tile_grid, points, strides, y, wild):
     for tile in range(total * task // n_tasks, total * (task + 1) // n_tasks):
         pixel_table(tile, tile_grid[1], tile_grid[2], 6, 4, pads[0], pads[1], x, zeros_at, inputs)
         energies = transform_input(inputs, 0, c, points, tile * stride, point_stride)
-        wild[tile] = is_wild_input(energies, tile, tile_grid[1], tile_grid[2], p, q)
+        wild[tile] = is_wild_input(energies, tile, tile_grid[1], tile_grid[2], h, w, pads)
     keep_alive(zeros)
 
 
@@ -206,9 +205,7 @@ def _convolve(
     n_tasks,
 ):
     wild = np.zeros(tile_grid[0] * tile_grid[1] * tile_grid[2], np.uint8)
-    parallel_for(
-        _points_task, n_tasks, n_tasks, (n_tasks, x, pads, tile_grid, points, strides, target[0], wild)
-    )
+    parallel_for(_points_task, n_tasks, n_tasks, (n_tasks, x, pads, tile_grid, points, strides, wild))
     parallel_for(
         _panels_task,
         n_tasks,

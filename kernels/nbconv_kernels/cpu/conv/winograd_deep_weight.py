@@ -18,7 +18,7 @@ import numpy as np
 from nbconv_kernels.cpu.conv.implicit_gemm import tiles
 from nbconv_kernels.cpu.conv.packing import panel_width
 from nbconv_kernels.cpu.conv.reduction_tables import first_row
-from nbconv_kernels.cpu.conv.winograd_direct import clear_points, is_wild, mend_gradient
+from nbconv_kernels.cpu.conv.winograd_direct import clear_points, is_wild_part, mend_gradient
 from nbconv_kernels.cpu.conv.winograd_tiles import POINTS, SKEW, grid, pixel_table, store_taps
 from nbconv_kernels.cpu.conv.winograd_transforms import (
     transform_input,
@@ -59,7 +59,7 @@ def _points_task(task, n_tasks, x, pads, tile_grid, points, layout, wild):
         for panel in range(first_panel, last_panel):
             at = panel * panel_stride + tile * width
             energies = transform_input(inputs, panel * width, width, points, at, point_stride)
-            if is_wild(energies, False, True, True):  # as the panel's task sees it
+            if is_wild_part(energies):  # as the panel's task sees it
                 wild[tile] = 1
     keep_alive(zeros)
 
@@ -79,7 +79,7 @@ def _gradient_points_task(task, n_tasks, dy, tile_grid, points, layout, wild):
         for first in range(0, k, block):
             some = min(block, k - first)
             energies = transform_output_gradient(pixels, first, some, points, at, point_stride)
-            if is_wild(energies, False, True, True):
+            if is_wild_part(energies):
                 wild[tile] = 1
             at += block_stride
     keep_alive(zeros)

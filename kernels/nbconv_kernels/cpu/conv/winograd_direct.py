@@ -5,9 +5,10 @@ size, infinities and NaN, in outputs that do not see it. That is harmless where 
 each other, as they are in photographs, features and gradients. A tile is *wild* where they are not:
 
 * some pixel is infinite or NaN, or so large that a transform or a product could overflow;
-* the tile has ``_RANGE`` times the energy (the sum of squares) of one of its quadrants. Each quadrant is all
-  that one output sees, so without wild tiles nothing that disturbs an output is larger than 512 times what
-  the outputs around see.
+* the tile has more than ``_RANGE`` times the energy (the sum of squares over pixels and channels) of one of
+  the cells of 2 x 2 pixels that it consists of. Every output sees a whole cell (but those at an edge that is
+  padded by 2), so in tiles that are not wild the root of all energy is at most 512 times that of the energy
+  which an output sees.
 
 ``transform_input`` sums the squares on its way, for one instruction a pixel. ``winograd`` and
 ``winograd_deep`` skip wild tiles when they store; then ``mend`` computes these from pixels and weights. The
@@ -30,43 +31,44 @@ Layout = tuple[int, int, int, int]
 """Where a weight lies: elements between columns and between channels, to the first tap, and between taps."""
 
 _LARGEST = 1e30  # energy: values up to 1e15 times weights up to 1e20 stay far from overflow
-_RANGE = 2.0**18  # of energies: 512 of values
+_RANGE = 2.0**18  # of energies
 _NOTHING = 2.0**-95  # energy: that of zeros, as it is counted, and twice as much
 _GROUPS = (16 + SHORT_ROWS - 1) // SHORT_ROWS  # short tiles of the micro-kernel that hold the 16 outputs
 
 
 @kernel
-def is_wild(energies, counts, down, across):
-    """Whether a tile with these energies of its quadrants is to be computed directly.
+def is_wild(energies, top, bottom, left, right):
+    """Whether a tile with these energies of its cells is to be computed directly.
 
-    Args:
-        energies: above left, above right, below left, below right.
-        counts: whether a quadrant of zeros counts, as outputs that see nothing else should be exactly that.
-        down: whether there are outputs that see the quadrants below.
-        across: whether there are outputs that see those to the right.
+    A cell of zeros counts only in the rows from ``top`` to ``bottom`` and the columns from ``left`` to
+    ``right`` of a 6 x 6 tile's cells: outputs that see nothing else should be exactly that, but padding is no
+    reason.
     """
-    first, second, third, fourth = energies
-    total = first + second + third + fourth
+    total = energies[0]
+    for cell in range(1, len(energies)):
+        total += energies[cell]
     if not total < _LARGEST:
         return True
     least = total
-    if first > _NOTHING or counts:
-        least = min(least, first)
-    if second > _NOTHING or (counts and across):
-        least = min(least, second)
-    if third > _NOTHING or (counts and down):
-        least = min(least, third)
-    if fourth > _NOTHING or (counts and down and across):
-        least = min(least, fourth)
+    for cell in range(len(energies)):
+        counts = (top <= cell // 3 < bottom) and (left <= cell % 3 < right)
+        if energies[cell] > _NOTHING or counts:
+            least = min(least, energies[cell])
     return total > _RANGE * least
 
 
 @kernel
-def is_wild_input(energies, tile, tiles_y, tiles_x, p, q):
-    """Whether a tile of an image is, for the outputs (P, Q) that there are."""
-    column = tile % tiles_x
-    row = tile // tiles_x % tiles_y
-    return is_wild(energies, True, 4 * row + 3 < p, 4 * column + 3 < q)
+def is_wild_input(energies, tile, tiles_y, tiles_x, h, w, pads):
+    """Whether a tile of images (H, W) is: every cell with a pixel inside counts."""
+    y = 4 * (tile // tiles_x % tiles_y) - pads[0]
+    x = 4 * (tile % tiles_x) - pads[1]
+    return is_wild(energies, max(0, -y // 2), (h - y + 1) // 2, max(0, -x // 2), (w - x + 1) // 2)
+
+
+@kernel
+def is_wild_part(energies):
+    """Whether a tile whose products are summed is, on this side: zeros add nothing."""
+    return is_wild(energies, 0, 0, 0, 0)
 
 
 @kernel

@@ -151,13 +151,13 @@ def _through_table(transform: Callable[[_Algebra, Vectors], Vectors], size: int,
             table = context.make_array(signature.args[0])(context, builder, pixels).data
             base = emit.pointer(address_of(context, builder, signature.args[3], out, out_at))
             tiny = ir.Constant(emit.vector, [_TINY] * emit.lanes)
-            energies = [cgutils.alloca_once_value(builder, tiny) for _ in range(4)]
+            energies = [cgutils.alloca_once_value(builder, tiny) for _ in range((size // 2) ** 2)]
 
             def body(channel: Any) -> None:
                 def load(row: int, column: int) -> Any:
                     where = builder.load(builder.gep(table, [emit.int64(row * size + column)]))
                     pixel = emit.load(builder.gep(emit.pointer(where), [builder.add(first, channel)]), 0)
-                    energy = energies[2 * row // size * 2 + 2 * column // size]
+                    energy = energies[row // 2 * (size // 2) + column // 2]
                     builder.store(emit.multiply_add(pixel, pixel, builder.load(energy)), energy)
                     return pixel
 
@@ -171,7 +171,7 @@ def _through_table(transform: Callable[[_Algebra, Vectors], Vectors], size: int,
             totals = [emit.total(builder.load(energy)) for energy in energies]
             return context.make_tuple(builder, signature.return_type, totals)
 
-        return types.UniTuple(out.dtype, 4)(pixels, i, i, out, i, i), codegen
+        return types.UniTuple(out.dtype, (size // 2) ** 2)(pixels, i, i, out, i, i), codegen
 
     transform_pixels.__doc__ = doc
     return transform_pixels
@@ -182,7 +182,7 @@ transform_input = _through_table(
     6,
     """36 input pixels -> V, of ``channels`` from ``first`` on: point p of the i-th to
     ``out[out_at + p * point_stride + i]``. The result are the energies, sums of squares, of the tile's
-    quadrants: above left, above right, below left, below right.""",
+    cells of 2 x 2 pixels, row by row.""",
 )
 transform_output_gradient = _through_table(
     _output_gradient, 4, "16 output-gradient pixels -> dM: as ``transform_input``."
