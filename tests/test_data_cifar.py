@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import pickle
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from data_files import (
     write_cifar,
 )
 
-from nbconv.data import DataLoader, cifar10, cifar100, stored
+from nbconv.data import DataLoader, cifar, cifar10, cifar100, stored
 from nbconv.data.pickled import read_dict
 from nbconv.errors import DataError
 
@@ -64,7 +65,7 @@ def test_bytes_and_floats_give_the_same_batches(tmp_path):
         np.testing.assert_array_equal(x, other, strict=True)
 
 
-@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_pickles_of_python_3_are_read_as_well(tmp_path, protocol):
     write_cifar(tmp_path, packed=False)
     batch = {"data": BYTES, "labels": [1, 2, 3, 4]}
@@ -75,9 +76,10 @@ def test_pickles_of_python_3_are_read_as_well(tmp_path, protocol):
     assert y.tolist() == [1, 2, 3, 4]
 
 
-def test_arrays_in_pickles():
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_arrays_in_pickles(protocol):
     stored = {"fortran": np.asfortranarray(BYTES), b"labels": np.array([3, -1]), "other": (1.5, None, "x")}
-    read = read_dict(pickle.dumps(stored, protocol=2), "here")
+    read = read_dict(pickle.dumps(stored, protocol=protocol), "here")
     np.testing.assert_array_equal(read["fortran"], BYTES)
     np.testing.assert_array_equal(read["labels"], [3, -1])
     assert read["other"] == (1.5, None, "x")
@@ -131,11 +133,47 @@ def test_programs_that_pickles_can_be(program):
         read_dict(program, "here")
 
 
-def test_tuples_in_tuples_do_not_overflow_the_stack():
-    """Hashing one as a key would: it calls itself without looking."""
-    program = b"\x80\x02}(" + b")" + b"\x85" * 500_000 + b"N" + b"u."
-    with pytest.raises(DataError, match="more tuples than an array needs"):
-        read_dict(program, "here")
+def test_tuples_are_no_keys():
+    """To hash one in the other without end overflows the stack; the same one over and over takes years."""
+    for program in (b")" + b"\x85" * 500_000, b")" + b"2\x86" * 60, b"K\x01" + b"q\x00h\x00\x86" * 60):
+        with pytest.raises(DataError, match="here: a pickle that is damaged"):
+            read_dict(b"\x80\x02}(" + program + b"N" + b"u.", "here")
+
+
+@pytest.mark.parametrize("index", [0x03FFFFFF, 0x7FFFFFFF])
+def test_a_number_in_a_pickle_takes_no_memory(index):
+    """Python's own reader makes a table as long as the number of a remembered object: here 1 and 32 GiB."""
+    assert _peak(lambda: read_dict(b"\x80\x02}r" + index.to_bytes(4, "little") + b".", "here")) < 1e6
+    claims = b"\x80\x05}(\x8c\x01a\x96" + (index << 8).to_bytes(8, "little") + b"fewu."
+    with pytest.raises(DataError):
+        read_dict(claims, "here")
+
+
+def test_bytes_are_made_of_a_text_once():
+    """A hundred times the same text would be a hundred times the file."""
+    head = b"\x80\x02c_codecs\nencode\nq\x00X" + (1 << 20).to_bytes(4, "little") + b"a" * (1 << 20) + b"q\x01"
+    again = b"h\x00h\x01X\x06\x00\x00\x00latin1\x86R"
+    with pytest.raises(DataError, match="more bytes than it has"):
+        read_dict(head + again * 100 + b".", "here")
+
+
+def test_labels_that_hold_themselves_are_not_walked():
+    labels = [1, 2]
+    for _ in range(40):
+        labels = [labels, labels]
+    found = read_dict(pickle.dumps({"labels": labels}), "here")["labels"]
+    with pytest.raises(DataError, match="expected 2 integer labels, got other things"):
+        stored.as_labels(found, 2, 10, "here")
+
+
+def _peak(call):
+    """Bytes that a call takes at most."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_lists_in_lists_are_no_labels(tmp_path):
@@ -208,6 +246,52 @@ def test_damaged_archives(tmp_path, damage, message):
     archive = tmp_path / "cifar-10-python.tar.gz"
     archive.write_bytes(damage(archive.read_bytes()))
     with pytest.raises(DataError, match=message):
+        cifar10(tmp_path)
+
+
+def _member(size, kind=tarfile.REGTYPE):
+    """The header of data_batch_1; a sparse one claims the size, and has 512 bytes."""
+    info = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+    info.size = 512 if kind == tarfile.GNUTYPE_SPARSE else size
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    head[156:157] = kind
+    if kind == tarfile.GNUTYPE_SPARSE:
+        head[386:410] = b"%011o\0%011o\0" % (0, 512)
+        head[483:495] = b"\x80" + size.to_bytes(11, "big")
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head) + bytes(512)
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        _member(1 << 42),
+        _member(1 << 42, tarfile.GNUTYPE_SPARSE),
+        _member(300_000_000, tarfile.GNUTYPE_SPARSE) * 2,
+        _member(0, tarfile.GNUTYPE_LONGNAME)[:512] * 2000,  # names of names of names
+    ],
+)
+def test_archives_that_claim_more_than_they_hold(tmp_path, archive):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(gzip.compress(archive + bytes(1024)))
+    with pytest.raises(DataError, match="a damaged archive"):
+        cifar10(tmp_path)
+
+
+def test_an_archive_unzips_to_no_more_than_the_data_set_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "_MOST", 1 << 20)
+    archive = tarfile.TarInfo("something else")
+    archive.size = 4 << 20
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(gzip.compress(archive.tobuf() + bytes(4 << 20)))
+    with pytest.raises(DataError, match="unzips to more than 1,048,576 bytes"):
+        cifar10(tmp_path)
+
+
+def test_files_that_are_longer_than_the_data_set(tmp_path):
+    write_cifar(tmp_path, packed=False)
+    with (tmp_path / "cifar-10-batches-py" / "test_batch").open("r+b") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(DataError, match="are more than CIFAR has"):
         cifar10(tmp_path)
 
 

@@ -47,6 +47,8 @@ WHOLE = idx(np.arange(60).reshape(3, 4, 5))
         (gzip.compress(WHOLE)[:-9], "a damaged gzip file"),
         (gzip.compress(WHOLE)[:-8] + b"\0" * 8, "a damaged gzip file"),
         (b"\x1f\x8b" + b"\0" * 30, "a damaged gzip file"),
+        (b"\0\0\x08\xc8" + b"\0\0\0\1" * 200 + b"x", "dimension"),
+        (b"\0\0\x08\x04" + b"\0" * 4 + b"\xff" * 12, "array is too big"),
     ],
 )
 def test_damaged_idx_files(tmp_path, content, message):
@@ -54,6 +56,21 @@ def test_damaged_idx_files(tmp_path, content, message):
     with pytest.raises(DataError, match=message) as caught:
         read_idx(tmp_path / "file")
     assert str(tmp_path / "file") in str(caught.value)
+
+
+def test_a_zipped_file_unpacks_to_no_more_than_the_limit(tmp_path):
+    (tmp_path / "file").write_bytes(gzip.compress(WHOLE))
+    np.testing.assert_array_equal(read_idx(tmp_path / "file", limit=60), np.arange(60).reshape(3, 4, 5))
+    with pytest.raises(DataError, match=r"an array of shape \(3, 4, 5\) has 60 bytes, the limit is 59"):
+        read_idx(tmp_path / "file", limit=59)
+
+
+def test_mnist_has_no_more_images_than_were_published(tmp_path):
+    write_mnist(tmp_path)
+    images = b"\0\0\x08\x03" + struct.pack(">3I", 60_001, 28, 28)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+    with pytest.raises(DataError, match="47,040,784 bytes, the limit is 47,040,000"):
+        mnist(tmp_path, download=False)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import os
+import reprlib
 import tarfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +49,24 @@ CIFAR100_CLASSES = tuple(
 """The names of CIFAR-100's classes, the fine ones."""
 
 _CHUNK = 1 << 20  # bytes
+_MOST = 60_000 * 7_000
+"""Bytes of all files together. Either data set has 60,000 images; one takes 3,104 bytes of a pickle, or about
+twice as many where they are spelt as text."""
 _SHAPE: Shape = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
+
+
+# tarfile's own errors, and those that a header of nonsense, or of headers without end, ends in.
+_DAMAGES = (
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
 
 
 class _Edition(NamedTuple):
@@ -164,23 +181,32 @@ def _read_folder(folder: Path, names: list[str]) -> dict[str, bytes]:
     for name in names:
         if not (folder / name).is_file():
             raise DataError(f"{folder} holds no {name}")
+    size = sum((folder / name).stat().st_size for name in names)
+    if size > _MOST:
+        raise DataError(f"{folder}: {size:,} bytes in {', '.join(names)} are more than CIFAR has")
     return {name: (folder / name).read_bytes() for name in names}
 
 
 def _read_archive(path: Path, folder: str, names: list[str]) -> dict[str, bytes]:
     """The named files of a tar archive, read without unpacking it."""
     found: dict[str, bytes] = {}
+    claimed = 0  # a sparse file has more bytes than the archive spends on it
     try:
-        with gzip.open(path) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as archive:
-            for member in archive:
-                directory, _, name = member.name.rpartition("/")
-                if directory.removeprefix("./") == folder and name in names and member.isfile():
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    found[name] = content.read()
-            while unzipped.read(_CHUNK):
+        with gzip.open(path) as unzipped:
+            limited = _Limited(unzipped)
+            with tarfile.open(fileobj=cast(IO[bytes], limited), mode="r|") as archive:
+                for member in archive:
+                    directory, _, name = member.name.rpartition("/")
+                    if directory.removeprefix("./") == folder and name in names and member.isfile():
+                        claimed += member.size
+                        if claimed > _MOST:
+                            raise tarfile.ReadError(f"{name} claims to have {member.size:,} bytes")
+                        content = archive.extractfile(member)
+                        assert content is not None
+                        found[name] = content.read()
+            while limited.read(_CHUNK):
                 pass  # to the end, where the checksum is
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except _DAMAGES as error:
         raise DataError(f"{path}: a damaged archive: {error}") from None
     missing = [name for name in names if name not in found]
     if missing:
@@ -188,11 +214,31 @@ def _read_archive(path: Path, folder: str, names: list[str]) -> dict[str, bytes]
     return found
 
 
+class _Limited:
+    """An unzipped archive that has an end: a few bytes can unzip to a thousand times as many."""
+
+    def __init__(self, file: gzip.GzipFile) -> None:
+        self._file, self._left = file, _MOST + _CHUNK
+
+    def read(self, size: int) -> bytes:
+        """Up to so many bytes.
+
+        Raises:
+            ReadError: where they are more than a data set has.
+        """
+        content = self._file.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise tarfile.ReadError(f"it unzips to more than {_MOST:,} bytes")
+        return content
+
+
 def _read_pickle(content: bytes, where: str, published: _Published, labels: str) -> tuple[Array, Array]:
     batch = read_dict(content, where)
     data = batch.get("data")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (_PIXELS,):
-        raise DataError(f"{where}: expected data, uint8 (N, {_PIXELS}), in the dictionary of {sorted(batch)}")
+        keys = reprlib.repr(sorted(batch))
+        raise DataError(f"{where}: expected data, uint8 (N, {_PIXELS}), in the dictionary of {keys}")
     classes = dict(published.labels)[labels]
     return data.reshape(-1, *_SHAPE), stored.as_labels(batch.get(labels), len(data), classes, where)
 

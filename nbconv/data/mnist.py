@@ -29,6 +29,7 @@ FASHION_CLASSES = (
 """The names of Fashion-MNIST's classes."""
 
 _SIDE = 28
+_MOST = 60_000 * _SIDE * _SIDE  # bytes in the largest of the files
 _NAMES = {  # of the files, and how the labels begin in MNIST and in Fashion-MNIST: the names are the same
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "5041921314", "9003027255"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte", "7210414959", "9211614657"),
@@ -116,7 +117,7 @@ def _load(
             or stored.fetch(Download(f"{site}/{name}.gz", sums[name]), root / folders[0], download)
             for name in (images_name, labels_name)
         )
-        images, labels = read_idx(images_path), read_idx(labels_path)
+        images, labels = (read_idx(path, limit=_MOST) for path in (images_path, labels_path))
         if images.dtype != np.uint8 or images.shape[1:] != (_SIDE, _SIDE):
             got = f"{images.dtype} {images.shape}"
             raise DataError(f"{images_path}: expected uint8 images (N, {_SIDE}, {_SIDE}), got {got}")

@@ -81,6 +81,9 @@ def as_labels(labels: object, count: int, classes: int, where: str | os.PathLike
         DataError: when there are more or fewer, or one is none of the classes.
     """
     try:
+        # A list from a file may hold lists without end, into which NumPy would walk.
+        if isinstance(labels, list) and not all(isinstance(label, int) for label in labels):
+            raise TypeError("got other things")
         array = np.asarray(labels)
         if array.dtype.kind not in "iu" or array.shape != (count,):
             raise ValueError(f"got {array.dtype} {array.shape}")
