@@ -37,34 +37,37 @@ def read_digit(path: str | os.PathLike[str], size: int, *, invert: bool | None =
         border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
         invert = float(np.median(border)) > 0.5
     if invert:
-        grey = 1 - grey
+        np.subtract(1, grey, out=grey)
     grey = _cut_to_ink(grey)
     height, width = grey.shape
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    square = np.zeros((side, side), np.float32)
-    square[top : top + height, left : left + width] = grey
     weights = _box_weights(side)
-    return resize_bilinear((weights @ square @ weights.T)[np.newaxis, np.newaxis], size)
+    # Of the square only the picture counts, the rest is 0.
+    blocks = weights[:, top : top + height] @ grey @ weights[:, left : left + width].T
+    return resize_bilinear(blocks[np.newaxis, np.newaxis], size)
 
 
 def _read_grey(path: str | os.PathLike[str]) -> Array:
     """The picture at ``path`` as float32 (H, W), 0 black to 1 white."""
     with opened(path) as picture:
-        return np.asarray(in_mode(picture, "L"), np.float32) / np.float32(255)
+        grey = np.array(in_mode(picture, "L"), np.float32)
+    grey /= np.float32(255)
+    return grey
 
 
 def _cut_to_ink(grey: Array) -> Array:
     """``grey`` from 0 where it is darkest to 1 where it is brightest, without wide margins around the ink."""
-    grey = grey - grey.min()
+    grey -= grey.min()
     brightest = grey.max()
     if brightest == 0:
         return grey
     grey /= brightest
-    rows, columns = np.nonzero(grey > _INK)
+    inked = grey > _INK
+    rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
     if max(np.ptp(rows), np.ptp(columns)) + 1 > _FILLED * max(grey.shape):
         return grey
-    return grey[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    return grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _box_weights(side: int) -> Array:
