@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from nbconv.errors import BackendUnavailable
+from nbconv.errors import BackendUnavailable, DataError
 from nbconv.typing import Array, DType
 
 _CUDA = "nbconv_kernels.cuda"
@@ -80,11 +80,15 @@ def available() -> dict[str, bool | str]:
 
 def _state(name: str) -> bool | str:
     if name == "cpu":
-        numba = importlib.util.find_spec("numba") is not None
-        return numba or 'Numba is not installed: run "pip install numba"'
+        return _has_numba() or 'Numba is not installed: run "pip install numba"'
     if _MODULES[name] == _CUDA:
         return _cuda_state(emulated=name != "cuda")
     return True
+
+
+@functools.cache  # asked for each layer that is made
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 @functools.cache
@@ -158,15 +162,38 @@ def of_array(array: object) -> str:
 
 
 def array_of(value: Any) -> Array:
-    """``value`` itself if it is an array, wherever it is; else a NumPy array of it."""
-    return value if is_array(value) else np.asarray(value)
+    """``value`` itself if it is an array, wherever it is; else a NumPy array of it.
+
+    Raises:
+        DataError: if there is none of it.
+    """
+    return value if is_array(value) else _made_of(value)
 
 
 def to_numpy(value: Any) -> Array:
-    """``value``, an array wherever it is or what can become one, as a NumPy array: itself if it is one."""
-    if isinstance(value, np.ndarray) or not is_array(value):
-        return np.asarray(value)
+    """``value``, an array wherever it is or what can become one, as a NumPy array: itself if it is one.
+
+    Raises:
+        DataError: if it is neither.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    if not is_array(value):
+        return _made_of(value)
     return np.asarray(get(of_array(value)).to_numpy(value))
+
+
+def _made_of(value: Any) -> Array:
+    """A NumPy array of a list, a tensor of PyTorch's, a table of pandas', ..."""
+    try:
+        if _package(value) == "torch":
+            value = value.detach().cpu()
+            # NumPy lacks the shortest types; float32 holds all of them exactly.
+            value = value.float() if value.is_floating_point() and value.element_size() < 4 else value
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        kind, reason = type(value).__name__, str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"expected an array, got a {kind} that makes none: {reason}") from error
 
 
 def to_backend(array: Any, name: str, dtype: DType | None = None) -> Array:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,15 @@ from nbconv.errors import CheckpointError, StateDictError
 from nbconv.files import whole_file
 from nbconv.layers import state
 from nbconv.layers.base import Layer
+from nbconv.tensor_file import read, read_metadata
 from nbconv.typing import Array
+
+__all__ = ["load", "read", "read_extra", "read_metadata", "save"]
 
 FORMAT_VERSION = 1
 EXTRA_PREFIX = "nbconv/"
 """Begins the names of tensors that are not the model's; no key of a state dict has a slash."""
+_DEEPEST = 100  # lists and layers in each other; each layer that holds layers makes two
 _METADATA_KEY = "nbconv"
 _KINDS = {
     "b1": "BOOL",
@@ -111,18 +114,6 @@ def read_extra(path: str | os.PathLike[str]) -> Any:
         raise CheckpointError(f"{os.fspath(path)}: what was kept with the model cannot be read") from error
 
 
-def read_metadata(path: str | os.PathLike[str]) -> Mapping[str, str]:
-    """The metadata of any safetensors file, without its tensors.
-
-    Raises:
-        CheckpointError: if it is none, or damaged.
-        OSError: if it cannot be read.
-    """
-    with _opened(path) as file:
-        metadata: Mapping[str, str] = file.metadata() or {}
-        return metadata
-
-
 def extra_of(metadata: Mapping[str, str]) -> Any:
     """The same, of the metadata of a file.
 
@@ -151,16 +142,20 @@ def load(path: str | os.PathLike[str], backend: str = "cpu") -> Any:
     metadata, tensors = read(path)
     where = os.fspath(path)
     header = header_of(metadata, where)
+    weights = {key: value for key, value in tensors.items() if not key.startswith(EXTRA_PREFIX)}
     try:
-        model = decode(header["architecture"])
+        with state.room_for_buffers(sum(array.size for array in weights.values())):
+            model = decode(header["architecture"])
         if not isinstance(model, Layer):
             raise CheckpointError(f"the architecture is {model!r}, not a layer")
         model.to(dtype=header["dtype"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{where}: the architecture cannot be built: {error}") from error
+    # Classes of anybody's are given arguments of anybody's.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise CheckpointError(f"{where}: the architecture cannot be built: {reason}") from error
     model.to(backend)
     try:
-        model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(EXTRA_PREFIX)})
+        model.load_state_dict(weights)
     except StateDictError as error:
         raise CheckpointError(f"{where}: the weights do not fit the architecture: {error}") from error
     return model
@@ -208,52 +203,31 @@ def encode(value: Any) -> Any:
     raise TypeError(f"cannot save {value!r}, an argument of a layer, in a checkpoint")
 
 
-def decode(value: Any) -> Any:
+def decode(value: Any, deep: int = 0) -> Any:
     """What :func:`encode` was given; sequences become tuples.
 
+    Args:
+        value: from JSON.
+        deep: how many others it is in.
+
     Raises:
-        CheckpointError: for a class of layers that is not known.
+        CheckpointError: for a class of layers that is not known, or values in values without end.
     """
+    if deep > _DEEPEST:
+        raise CheckpointError(f"it is nested more than {_DEEPEST} deep")
     if isinstance(value, list):
-        return tuple(decode(item) for item in value)
+        return tuple(decode(item, deep + 1) for item in value)
     if not isinstance(value, dict):
         return value
     if "dict" in value:
-        return {key: decode(item) for key, item in value["dict"].items()}
+        return {key: decode(item, deep + 1) for key, item in value["dict"].items()}
     name, arguments = value["layer"], value["arguments"]
     if name not in state.LAYER_CLASSES:
         raise CheckpointError(f"unknown layer class {name!r} (if it is your own, import its module first)")
     layer_class = state.LAYER_CLASSES[name]
     try:
-        return layer_class.from_config({key: decode(argument) for key, argument in arguments.items()})
+        return layer_class.from_config({key: decode(item, deep + 1) for key, item in arguments.items()})
     except CheckpointError:
         raise
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{name}: {error}") from error
-
-
-def read(path: str | os.PathLike[str]) -> tuple[Mapping[str, str], dict[str, Array]]:
-    """The metadata and the tensors of any safetensors file.
-
-    Raises:
-        CheckpointError: if it is none, or damaged.
-        OSError: if it cannot be read.
-    """
-    with _opened(path) as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-        return file.metadata() or {}, tensors
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
-
-    with open(path, "rb"):
-        pass  # an OSError that names the path, before safetensors' own
-    try:
-        with safe_open(path, framework="numpy") as file:
-            yield file
-    except (SafetensorError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{os.fspath(path)} is damaged, cut short or no safetensors file: {error}"
-        ) from error

@@ -412,6 +412,49 @@ def test_a_state_dict_with_every_fault_names_each():
         target.load_state_dict(state, strict=False)
 
 
+@pytest.mark.parametrize("given", [[1, 2], "model.safetensors", None, np.ones(3)])
+def test_what_is_no_state_dict(given):
+    with pytest.raises(
+        TypeError, match=r"load_state_dict: expected arrays by name.*nbconv\.load reads a model"
+    ):
+        model().load_state_dict(given)
+
+
+def test_every_unusable_value_has_a_reason():
+    class Silent:
+        def __array__(self, dtype=None, copy=None):
+            raise TypeError
+
+    values = [{"a": 1}, [[1], [2, 3]], "text", None, 1j, Silent(), 1e300, np.full(10, 1e39), np.array(["x"])]
+    for value in values:
+        with pytest.raises(nb.StateDictError) as caught:
+            model().load_state_dict({"6.bias": value, 7: 8}, strict=False)
+        assert caught.value.unusable["6.bias"]
+        assert 7 in caught.value.unexpected
+
+
+def test_pytorchs_tensors_are_taken_as_they_come():
+    """What NumPy lacks, float32 holds exactly; a gradient they want stays theirs."""
+    torch = pytest.importorskip("torch")
+    layer = nb.Dense(4, 2)
+    weight = torch.tensor([[1.5, -2.0, 0.25, 8.0]] * 2)
+    for kind in ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "int8"):
+        given = weight.to(getattr(torch, kind))
+        layer.load_state_dict({"weight": given, "bias": torch.zeros(2, requires_grad=True)})
+        np.testing.assert_array_equal(layer.weight.data, given.float().numpy())
+    sequential = nb.Sequential(layer)
+    x = torch.ones(3, 4)
+    wanted = sequential(x.numpy())
+    for kind in (torch.float32, torch.bfloat16):
+        wants = x.to(kind).requires_grad_()
+        np.testing.assert_array_equal(sequential(wants), wanted)
+        np.testing.assert_array_equal(sequential.predict(wants), wanted)
+        trainer = nb.Trainer(sequential, nb.CrossEntropyLoss(), nb.SGD(sequential.parameters(), 0.0))
+        trainer.fit(wants, torch.tensor([0, 1, 1]), verbose=False)
+    with pytest.raises(nb.StateDictError, match="unusable: 'weight': expected an array, got a Tensor"):
+        layer.load_state_dict({"weight": weight.to_sparse(), "bias": torch.zeros(2)})
+
+
 # Backends
 
 

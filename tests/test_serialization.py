@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -378,3 +379,62 @@ def test_arrays_that_the_format_does_not_know_are_refused(path):
     with pytest.raises(TypeError, match="cannot save 'nbconv/odd', an array of <U3, in a checkpoint"):
         serialization.write(path, nb.Sequential(nb.Dense(3, 2)), {"nbconv/odd": np.array("abc")}, {})
     assert not path.exists()
+
+
+# What is read
+
+
+def described(path, *layers, **tensors):
+    """A file that says it holds a Sequential of these layers, (class, arguments) each."""
+    inner = [{"layer": kind, "arguments": arguments} for kind, arguments in layers]
+    architecture = {"layer": "Sequential", "arguments": {"layers": inner}}
+    header = {"format_version": 1, "dtype": "float32", "architecture": architecture}
+    save_file(tensors, path, {"nbconv": json.dumps(header)})
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("Dense", {"in_features": 10**9, "out_features": 10**9}),
+        ("BatchNorm2d", {"num_features": 10**8}),
+        ("Standardize", {"shape": [10**4, 10**4, 3]}),
+        ("MeanImage", {"shape": 10**8}),
+        ("PCA", {"shape": 10**4, "n_components": 10**4}),
+        ("ZCA", {"shape": 10**4, "n_components": 1}),
+    ],
+)
+def test_a_small_file_describes_no_large_layer(path, kind, arguments):
+    described(path, (kind, arguments), x=np.zeros(30_000, np.float32))
+    tracemalloc.start()
+    with pytest.raises(
+        nb.CheckpointError, match=r"keeps .* numbers, and the file holds|missing: '0\.weight'"
+    ):
+        nb.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e6
+
+
+def test_layers_share_what_the_file_holds(path):
+    """Each alone would have room."""
+    described(path, *[("BatchNorm2d", {"num_features": 60})] * 2, x=np.zeros(239, np.float32))
+    with pytest.raises(nb.CheckpointError, match="it keeps 60 numbers, and the file holds 59 more"):
+        nb.load(path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_features": 3, "eps": 10**400},
+        {"num_features": 10**5000 // 10**4990, "eps": []},
+        {"num_features": [[[]]]},
+        {"num_features": {"dict": {}}},
+        {"num_features": {"dict": 3}},
+        {"num_features": None},
+        {"num_features": 3, "affine": {}},
+    ],
+)
+def test_arguments_that_no_layer_takes(path, arguments):
+    described(path, ("BatchNorm2d", arguments), x=np.zeros(30, np.float32))
+    with pytest.raises(nb.CheckpointError, match="the architecture cannot be built"):
+        nb.load(path)

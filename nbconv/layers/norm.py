@@ -11,6 +11,7 @@ import numpy as np
 
 from nbconv import initializers
 from nbconv.layers.base import Layer
+from nbconv.layers.state import buffer
 from nbconv.layers.validate import positive_integer
 from nbconv.parameter import Parameter
 from nbconv.typing import Array, Backprop, Shape
@@ -49,11 +50,12 @@ class BatchNorm2d(Layer):
         self.momentum = None if momentum is None else float(momentum)
         self.affine = bool(affine)
         self.track_running_stats = bool(track_running_stats)
-        self.weight = Parameter((self.num_features,), initializers.ones()) if affine else None
-        self.bias = Parameter((self.num_features,), initializers.zeros()) if affine else None
+        shape = (self.num_features,)
+        self.weight = Parameter(shape, initializers.ones()) if affine else None
+        self.bias = Parameter(shape, initializers.zeros()) if affine else None
         tracked = self.track_running_stats
-        self.running_mean: Array | None = np.zeros(self.num_features, self.dtype) if tracked else None
-        self.running_var: Array | None = np.ones(self.num_features, self.dtype) if tracked else None
+        self.running_mean: Array | None = buffer(shape, 0.0, self.dtype) if tracked else None
+        self.running_var: Array | None = buffer(shape, 1.0, self.dtype) if tracked else None
         # Only the equal weighing needs the count.
         counted = tracked and momentum is None
         self.num_batches_tracked: Array | None = np.zeros((), np.int64) if counted else None

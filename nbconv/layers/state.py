@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +22,10 @@ LAYER_CLASSES: dict[str, type[Layer]] = {}
 """Every class of layers by the name that stands for it in checkpoints."""
 
 _BATCH_COUNT = "num_batches_tracked"
+_FROM_FILE = (
+    "of a file, nbconv.load reads a model, and nbconv.serialization.read(path)[1] is the arrays alone"
+)
+_room: ContextVar[int | None] = ContextVar("room", default=None)
 
 
 class UnmatchedKeys(NamedTuple):
@@ -40,6 +47,30 @@ def attributes(layer: Layer) -> dict[str, Any]:
     return vars(layer).copy()
 
 
+def buffer(shape: Shape, value: float, dtype: DType) -> Array:
+    """A new array of one value, for a layer's buffer.
+
+    Raises:
+        ValueError: where a file describes the layer, and has not so many numbers.
+    """
+    needed, room = math.prod(shape), _room.get()
+    if room is not None:
+        if needed > room:
+            raise ValueError(f"it keeps {needed:,} numbers, and the file holds {room:,} more")
+        _room.set(room - needed)
+    return np.full(shape, value, dtype)
+
+
+@contextmanager
+def room_for_buffers(count: int) -> Iterator[None]:
+    """Let the layers built in the block have so many numbers in buffers, all together."""
+    token = _room.set(count)
+    try:
+        yield
+    finally:
+        _room.reset(token)
+
+
 def tensors(layer: Layer) -> dict[str, Array]:
     """All parameters and buffers as NumPy arrays, not copied where they are NumPy arrays already."""
     return {
@@ -50,6 +81,8 @@ def tensors(layer: Layer) -> dict[str, Array]:
 
 def load(layer: Layer, given: Mapping[str, Any], strict: bool) -> UnmatchedKeys:
     """See :meth:`nbconv.layers.base.Layer.load_state_dict`."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"load_state_dict: expected arrays by name, got {type(given).__name__}; {_FROM_FILE}")
     slots = _slots(layer)
     missing = [key for key in slots if key not in given and not _is_batch_count(key)]
     unexpected = [key for key in given if key not in slots and not _is_batch_count(key)]
@@ -59,12 +92,13 @@ def load(layer: Layer, given: Mapping[str, Any], strict: bool) -> UnmatchedKeys:
     for key, (owner, name) in slots.items():
         if key not in given:
             continue
+        here = owner if isinstance(owner, Parameter) else getattr(owner, name)
         try:
-            arrays[key] = as_real_array(given[key])
+            arrays[key] = _converted(as_real_array(given[key]), here.dtype)
         except (TypeError, ValueError) as error:
             unusable[key] = str(error)
             continue
-        needed = owner.shape if isinstance(owner, Parameter) else getattr(owner, name).shape
+        needed = here.shape
         if arrays[key].shape != needed:
             misshapen[key] = (arrays[key].shape, needed)
     if misshapen or unusable or (strict and (missing or unexpected)):
@@ -84,14 +118,21 @@ def as_real_array(value: Any) -> Array:
     """``value``, which may be a PyTorch tensor, as a NumPy array of real numbers.
 
     Raises:
-        TypeError: if it is none.
+        TypeError, ValueError: if it is none.
     """
-    if hasattr(value, "detach"):
-        value = value.detach()
     array = backends.to_numpy(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"expected an array of real numbers, got one of {array.dtype}")
     return array
+
+
+def _converted(array: Array, dtype: DType) -> Array:
+    """``array`` in another dtype, if its numbers have room there: they would become infinite."""
+    with np.errstate(over="raise", invalid="raise"):
+        try:
+            return array.astype(dtype, copy=False)
+        except FloatingPointError:
+            raise ValueError(f"{array.dtype} numbers that {dtype} does not hold") from None
 
 
 def move_buffer(layer: Layer, name: str, backend: str, dtype: DType) -> None:
@@ -123,8 +164,8 @@ def own_shapes(layer: Layer) -> dict[str, Shape]:
     return parameters | {name: value.shape for name, value in buffers.items() if value is not None}
 
 
-def _is_batch_count(key: str) -> bool:
-    return key.rpartition(".")[2] == _BATCH_COUNT
+def _is_batch_count(key: object) -> bool:
+    return isinstance(key, str) and key.rpartition(".")[2] == _BATCH_COUNT
 
 
 def _to_numpy(array: Array) -> Array:

@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from nbconv.layers.base import Layer
+from nbconv.layers.state import buffer
 from nbconv.layers.validate import positive_integer
 from nbconv.preprocess.moments import Data, Moments, channel_moments, element_moments
 from nbconv.typing import Array, Backprop, Shape
@@ -25,7 +26,7 @@ class _Constants(Layer):
         if len(sizes) not in (1, 3):
             raise self.error(f"shape must be (C,) or (C, H, W), got {shape!r}")
         self.shape = tuple(positive_integer(size, "shape") for size in sizes)
-        self.mean: Array = np.full(self.shape, np.nan, self.dtype)
+        self.mean: Array = buffer(self.shape, np.nan, self.dtype)
         self.std: Array | None = None
 
     @classmethod
@@ -141,7 +142,7 @@ class Standardize(_Constants):
 
     def __init__(self, shape: int | Shape) -> None:
         super().__init__(shape)
-        self.std = np.ones(self.shape, self.dtype)
+        self.std = buffer(self.shape, 1.0, self.dtype)
 
     @classmethod
     def fit(cls, x: Data, per: str = "channel") -> Self:

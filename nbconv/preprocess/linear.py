@@ -19,6 +19,7 @@ import numpy as np
 
 from nbconv.layers.base import Layer
 from nbconv.layers.receptive import Span
+from nbconv.layers.state import buffer
 from nbconv.layers.validate import positive_integer
 from nbconv.preprocess.moments import Data, covariance
 from nbconv.typing import Array, Backprop, Shape
@@ -58,9 +59,9 @@ class PCA(Layer):
         elements = math.prod(self.shape)
         if self.n_components > elements:
             raise self.error(f"{elements} elements have no {n_components} components")
-        self.mean: Array = np.full(self.shape, np.nan, self.dtype)
-        self.weight: Array = np.zeros(self._weight_shape, self.dtype)
-        self.variances: Array = np.zeros(self.n_components, self.dtype)
+        self.mean: Array = buffer(self.shape, np.nan, self.dtype)
+        self.weight: Array = buffer(self._weight_shape, 0.0, self.dtype)
+        self.variances: Array = buffer((self.n_components,), 0.0, self.dtype)
 
     @classmethod
     def fit(cls, x: Data, n_components: int | None = None) -> Self:
