@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -147,7 +148,9 @@ def load(path: str | os.PathLike[str], backend: str = "cpu") -> Any:
         with state.room_for_buffers(sum(array.size for array in weights.values())):
             model = decode(header["architecture"])
         if not isinstance(model, Layer):
-            raise CheckpointError(f"the architecture is {model!r}, not a layer")
+            raise CheckpointError(f"the architecture is {reprlib.repr(model)}, not a layer")
+        if not hasattr(model, "predict"):
+            raise CheckpointError(f"the architecture is {type(model).__name__}, a layer and no model")
         model.to(dtype=header["dtype"])
     # Classes of anybody's are given arguments of anybody's.
     except Exception as error:
@@ -179,7 +182,7 @@ def header_of(metadata: Mapping[str, str], where: str) -> dict[str, Any]:
         raise CheckpointError(f"{where}: the description of the architecture cannot be read") from None
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{where} has format version {version!r}; this nbconv reads version {FORMAT_VERSION}"
+            f"{where} has format version {reprlib.repr(version)}; this nbconv reads version {FORMAT_VERSION}"
         )
     return dict(header)
 
@@ -223,7 +226,9 @@ def decode(value: Any, deep: int = 0) -> Any:
         return {key: decode(item, deep + 1) for key, item in value["dict"].items()}
     name, arguments = value["layer"], value["arguments"]
     if name not in state.LAYER_CLASSES:
-        raise CheckpointError(f"unknown layer class {name!r} (if it is your own, import its module first)")
+        raise CheckpointError(
+            f"unknown layer class {reprlib.repr(name)} (if it is your own, import its module first)"
+        )
     layer_class = state.LAYER_CLASSES[name]
     try:
         return layer_class.from_config({key: decode(item, deep + 1) for key, item in arguments.items()})

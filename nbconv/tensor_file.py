@@ -2,7 +2,8 @@
 
 Eight bytes, little-endian, are the length of the header, a JSON object: under each name of a tensor its
 dtype, shape and place (``data_offsets``), under ``__metadata__`` texts by name. The rest is the tensors'
-numbers, without gaps. All of that is looked at before anything is made of it: no file takes more memory than its size.
+numbers, without gaps. All of that is looked at before anything is made of it: no file takes much more memory
+than its size.
 
 Source: the format's description, https://github.com/huggingface/safetensors.
 """

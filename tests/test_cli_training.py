@@ -1,5 +1,6 @@
 """``nbconv train``: how to train, from options, files and checkpoints."""
 
+import argparse
 import csv
 import json
 import os
@@ -11,7 +12,7 @@ from test_cli_data import write_folder
 
 import nbconv as nb
 from nbconv import data
-from nbconv.cli import config, datasets, main
+from nbconv.cli import config, datasets, main, transforms
 from nbconv.data.digits import Examples, Split
 
 SHORT = ["train", "--epochs", "3", "--batch-size", "16", "--quiet", "--json"]
@@ -145,11 +146,42 @@ def _adder():
         ("[epochs]\nmany = 3", "'epochs' must be a number, a text or a list"),
         ('resume = "x"', "'resume' belongs on the command line"),
         ("quiet = 3", "argument --quiet: ignored explicit argument '3'"),
+        ("a = " + "[" * 30_000, "run.toml is no TOML"),
+        ("a = " + "{a=" * 20_000, "run.toml is no TOML"),
+        ("a" + ".a" * 30_000 + " = 1", "options have at most 65,536 letters and 1,000 dots"),
+        ("#" * 70_000, "options have at most 65,536 letters"),
+        ("epochs = " + "9" * 5000, "run.toml is no TOML"),
     ],
 )
 def test_what_is_wrong_in_a_file(capsys, tmp_path, text, message):
     (tmp_path / "run.toml").write_text(text)
     fails(capsys, ["--config", "run.toml"], message)
+
+
+def test_a_file_may_begin_with_the_mark_of_windows(tmp_path):
+    (tmp_path / "run.toml").write_text("epochs = 3", encoding="utf-8-sig")
+    expanded = config.expand(["--config", str(tmp_path / "run.toml")], _adder())
+    assert expanded[0] == ["--epochs=3"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 900,
+        "Cutout(" + "[" * 900 + "]" * 900 + ")",
+        "Cutout(" + "-" * 1900 + "1)",
+        "a" + ".a" * 900,
+        "-" * 1900 + "Cutout(8)",
+        "Cutout(8), " * 10_000,
+        "RandomRotation(1" + "0" * 400 + ")",
+        "Cutout(" + "9" * 1900 + ")",
+        "Cutout({[]: 1})",
+        "Cutout(8\0)",
+    ],
+)
+def test_augmentation_that_means_nothing(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        transforms.checked(text)
 
 
 @pytest.mark.parametrize(

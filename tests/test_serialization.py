@@ -270,6 +270,7 @@ def test_weights_without_architecture(path):
         (lambda h: h.pop("format_version"), "the description of the architecture cannot be read"),
         (lambda h: h.pop("architecture"), "the architecture cannot be built: 'architecture'"),
         (lambda h: h.update(architecture=3), "the architecture is 3, not a layer"),
+        (lambda h: h.update(architecture=layer(h, 2)), "the architecture is LeakyReLU, a layer and no model"),
         (lambda h: h.update(dtype="int8"), "dtype must be float32 or float64, got int8"),
         (lambda h: h.update(dtype="no such"), "the architecture cannot be built"),
         (lambda h: layer(h, 2).update(layer="Exec"), "unknown layer class 'Exec'"),

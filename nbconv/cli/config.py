@@ -17,6 +17,8 @@ from nbconv.cli import implied, resuming
 from nbconv.errors import NbconvError
 
 _FILES = ("--resume", "--recipe", "--config")
+_LONGEST = 1 << 16  # bytes of a file
+_MOST_DOTS = 1000  # a key of so many parts takes the parser a second, one of ten times as many a minute
 Adder = Callable[[argparse.ArgumentParser], None]
 
 
@@ -56,7 +58,8 @@ def expand(arguments: Sequence[str], add_arguments: Adder) -> Expanded:
         found += _checked(f"recipe {own}", implied.fitting(_recipe(own), rest), add_arguments)
     if files.config:
         with Path(files.config).open("rb") as file:
-            found += _checked(files.config, _parsed(files.config, file.read()), add_arguments)
+            text = file.read(_LONGEST + 1)
+            found += _checked(files.config, _parsed(files.config, text), add_arguments)
     found += rest
     if not files.resume:
         return Expanded(found, found)
@@ -81,9 +84,11 @@ def _recipe(name: str) -> dict[str, Any]:
 
 
 def _parsed(where: str, text: bytes) -> dict[str, Any]:
+    if len(text) > _LONGEST or text.count(b".") > _MOST_DOTS:
+        raise NbconvError(f"{where}: options have at most {_LONGEST:,} letters and {_MOST_DOTS:,} dots")
     try:
-        return tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(text.decode("utf-8-sig"))  # with or without the mark that Windows puts in front
+    except (ValueError, RecursionError) as error:
         raise NbconvError(f"{where} is no TOML: {error}") from None
 
 

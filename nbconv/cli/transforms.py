@@ -19,6 +19,8 @@ KNOWN: dict[str, Callable[..., Transform]] = {
     and value not in (Transform, Geometric, Compose)
 }
 
+_LONGEST = 2000  # letters
+
 
 def checked(text: str) -> str:
     """``text``, if it tells transforms, for argparse."""
@@ -43,18 +45,20 @@ def parsed(text: str, classes: int) -> Transform | None:
     if text in RECIPES:
         make = RECIPES[text]
         return make() if make else None
+    if len(text) > _LONGEST:
+        raise ValueError(f"expected at most {_LONGEST:,} letters, got {len(text):,}")
     # Parsed, not evaluated: names of transforms and literals mean something, and nothing else does.
     try:
         call = ast.parse(f"_({text})", mode="eval").body
-    except SyntaxError:
-        call = None
-    if not isinstance(call, ast.Call) or call.keywords or not call.args:
-        raise _unknown(text)
-    made = [_transform(text, item, classes) for item in call.args]
+        if not isinstance(call, ast.Call) or call.keywords or not call.args:
+            raise _unknown(text)
+        made = [_transform(item, classes) for item in call.args]
+    except (SyntaxError, RecursionError, MemoryError):  # the last two by brackets in brackets
+        raise _unknown(text) from None
     return Compose(made) if len(made) > 1 else made[0]
 
 
-def _transform(text: str, item: ast.expr, classes: int) -> Transform:
+def _transform(item: ast.expr, classes: int) -> Transform:
     function = item.func if isinstance(item, ast.Call) else item
     if not isinstance(function, ast.Name) or function.id not in KNOWN:
         raise _unknown(ast.unparse(item))
@@ -71,7 +75,7 @@ def _transform(text: str, item: ast.expr, classes: int) -> Transform:
         named.setdefault("num_classes", classes)
     try:
         return make(*positional, **named)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise TypeError(f"{ast.unparse(item)}: {error}") from None
 
 
