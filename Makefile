@@ -2,14 +2,17 @@
 # make test   the whole test suite; make longtest  the runs that train for minutes besides
 # make lint   ruff and mypy
 # make bench  nbconv beside other engines; make track  every kernel beside its stored baseline
+# make fuzz     random networks, damaged files and killed runs for MINUTES (10)
 # make gputest and make bench-gpu  the same on an NVIDIA GPU: what needs one, and nbconv beside PyTorch
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+MINUTES ?= 10
+
 .DELETE_ON_ERROR:
-.PHONY: demo test longtest quicktest lint format bench track gputest bench-gpu clean
+.PHONY: demo test longtest quicktest fuzz lint format bench track gputest bench-gpu clean
 
 demo: $(VENV)/plot.stamp
 	$(BIN)/nbconv train --data digits --model lenet5 --output lenet.safetensors --plot lenet-curves.png
@@ -22,6 +25,9 @@ longtest: $(VENV)/dev.stamp
 
 quicktest: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -x -m "not slow and not long"
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.fuzz all --minutes $(MINUTES)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Well-formed inputs of every format, and ways to damage them that know the format."""
