@@ -1,9 +1,9 @@
 """What damaged input may cost, and what may come of it.
 
 Loading takes memory and time in proportion to what is loaded: ``ROOM`` and 20 times its size of address
-space, ``SECONDS`` of time. It ends well, in an exception of nbconv's own, or in an OSError as the documentation
-says; on the command line, in a line that begins with the command's name. All else is a failure: another
-exception, a traceback, more memory or time, and, as the runner sees, a process that is gone.
+space, ``SECONDS`` of the CPU's time. It ends well, in an exception of nbconv's own, or in an OSError as the
+documentation says; on the command line, in a line that begins with the command's name. All else is a failure:
+another exception, a traceback, more memory or time, and, as the runner sees, a process that is gone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def attempt(call: Callable[[], object], size: int) -> str | None:
     except (nb.NbconvError, Reached):
         return None
     except _Late:
-        return f"Hang: it takes more than {SECONDS:g} s\n{traceback.format_exc()}"
+        return f"Hang: it takes more than {SECONDS:g} s of the CPU's time\n{traceback.format_exc()}"
     except OSError as error:
         return _told(error) if error.errno in (None, errno.ENOMEM) else None
     except Exception as error:
@@ -95,12 +95,12 @@ def _limited(size: int) -> Iterator[None]:
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before, hard = resource.getrlimit(resource.RLIMIT_AS)
-    previous = signal.signal(signal.SIGALRM, late)
+    previous = signal.signal(signal.SIGPROF, late)
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM + TIMES * size, hard))
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
         resource.setrlimit(resource.RLIMIT_AS, (before, hard))

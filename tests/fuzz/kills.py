@@ -1,10 +1,10 @@
 """Training runs that are killed, and go on from their checkpoint: to the bits of a run that never stopped.
 
-A run of ``Trainer`` with all that has state (``resumed_run``) or of ``nbconv train`` on a few pictures is made
-in children of this process, which fork before anything has threads. First undisturbed; then a child is killed
-by SIGKILL at its n-th call of anything, or in the middle of writing a file, or by the clock. What it has
-written must be whole and of the last step that it said was saved; from there the next child goes on. After
-one to three kills the last one must end as the first did, with nothing left behind.
+A run of ``Trainer`` with all that has state (``resumed_run``), or of ``nbconv train`` on a few pictures, is
+made in children of this process, which fork before anything has threads. First undisturbed; then a child is
+killed by SIGKILL at its n-th call of anything, or in the middle of writing a file, or by the clock. What it
+has written must be whole and of the last step that it said was saved; from there the next child goes on.
+After one to three kills the last one must end as the first did, with nothing left behind.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def run(seed: int, keep: Path | None = None) -> str | None:
 def _moment(rng: np.random.Generator, whole: Ended) -> tuple[int | None, str]:
     """The call to be killed at, or None for one by the clock."""
     kind = rng.integers(4)
-    if kind == 0:
+    if kind == 0 or not whole.calls:
         return None, "by the clock"
     if kind == 1 or not whole.writing:
         call = int(rng.integers(whole.calls))
@@ -109,7 +109,8 @@ def _run_and_leave(case: Run, folder: Path, told: Path, at: int | None) -> None:
         os.dup2(out, 2)
         os.chdir(folder)
         counter = _Counter(at)
-        sys.setprofile(counter)
+        if case.counted:
+            sys.setprofile(counter)
         try:
             case.run(folder)
         finally:

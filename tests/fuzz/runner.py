@@ -142,7 +142,7 @@ class _Worker:
             return self._seed, failure
         assert self._process is not None
         code = self._process.wait()
-        self._process = None
+        self.stop()
         died = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return self._seed, f"Crash: the process ended with {died}"
 

@@ -41,6 +41,11 @@ class Run:
     backend: str
     checkpoint: str = "last.safetensors"
 
+    @property
+    def counted(self) -> bool:
+        """Whether its calls are counted: kernels that are compiled or loaded make too many."""
+        return self.backend != "cpu"
+
     def run(self, folder: Path) -> None:
         """Train to the end, from the checkpoint if there is one."""
         saved = folder / self.checkpoint
@@ -84,6 +89,7 @@ class Command:
 
     options: tuple[str, ...]
     checkpoint: str = "run.safetensors"
+    counted: bool = True
 
     def run(self, folder: Path) -> None:
         """Train to the end, from the checkpoint if there is one."""
@@ -151,4 +157,4 @@ def drawn(rng: np.random.Generator) -> Run | Command:
         options += ["--early-stopping=2"] if rng.random() < 0.3 else []
         options += [f"--accumulate={one_of(rng, 1, 2)}", "--jsonl=log.jsonl"]
         return Command(tuple(options))
-    return Run(one_of(rng, *_OPTIMIZERS), every, "cpu" if rng.random() < 0.2 else "reference")
+    return Run(one_of(rng, *_OPTIMIZERS), every, "cpu" if rng.random() < 0.1 else "reference")

@@ -22,12 +22,12 @@ def main(part: str, keep: str, *modules: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is printed is not for the runner
     warnings.simplefilter("ignore")
-    run = importlib.import_module(f".{part}", __package__).run
+    cases = importlib.import_module(f".{part}", __package__)
     for module in modules:
         importlib.import_module(module)
     for line in sys.stdin:
         try:
-            found = run(int(line), Path(keep))
+            found = cases.run(int(line), Path(keep))
         except Exception:
             found = f"the fuzzer itself: {traceback.format_exc()}"
         print(json.dumps(found), file=answers)

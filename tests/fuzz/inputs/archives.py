@@ -199,7 +199,7 @@ def damaged_member(data: bytes, rng: Random) -> bytes:
 
 
 def swollen(data: bytes, rng: Random) -> bytes:
-    """A member of zeros of which a thousandth is left under compression, in gzip files one after the other."""
+    """A member of zeros, of which compression leaves a thousandth; in gzip files one after the other."""
     files, _ = cifar_files(10, 2)
     name = one_of(rng, *files, "more")
     files.pop(name, None)

@@ -17,9 +17,12 @@ def thing(rng: Random) -> Any:
     shape = tuple(int(size) for size in rng.integers(0, 4, rng.integers(0, 4)))
     numbers = rng.standard_normal(shape)
     return one_of(
-        rng, None, 1, -1.5, "text", b"bytes", [], [[1, 2], [3]], {}, {"a": 1}, object(), numbers, numbers.astype("f2"),
-        numbers.astype("c8"), numbers > 0, np.array("text"), np.array([None, 1], object), numbers.astype("i8"),
-        np.array(["2020-01-01"], "datetime64[D]"), np.zeros((0,)), np.full(shape, np.nan), numbers.astype(">f4"),
+        rng, None, 1, -1.5, "text", b"bytes", [], [[1, 2], [3]], {}, {"a": 1}, object(), numbers,
+        numbers.astype("f2"),
+        numbers.astype("c8"), numbers > 0, np.array("text"), np.array([None, 1], object),
+        numbers.astype("i8"),
+        np.array(["2020-01-01"], "datetime64[D]"), np.zeros((0,)), np.full(shape, np.nan),
+        numbers.astype(">f4"),
         np.ma.masked_array(numbers), iter([1, 2]), range(3), np.float32(3), float("nan"), 10**40, [10**40],
         np.broadcast_to(np.float32(1), (3, 3)), np.zeros((2,), [("a", "f4")]), lambda: 1, type, nb,
     )  # fmt: skip
@@ -55,7 +58,8 @@ def labels(count: int, rng: Random) -> Any:
     bad[rng.integers(count)] = one_of(rng, -1, 10, 1 << 40, -100, 255, -(1 << 63))
     return one_of(
         rng, good, bad, bad.tolist(), good.astype("u1"), bad.astype("f4"), good[:, None], good[:-1], good > 4,
-        np.eye(10, dtype="f4")[good], np.eye(10)[good][:, :9], np.stack([good, good]), good.astype("U"), good.astype(object),
+        np.eye(10, dtype="f4")[good], np.eye(10)[good][:, :9], np.stack([good, good]), good.astype("U"),
+        good.astype(object),
         good.astype(">i4"), good.astype("u8") + (1 << 63), good[:0],
     )  # fmt: skip
 
@@ -64,6 +68,7 @@ def inputs(count: int, rng: Random) -> Any:
     """Images for the small network, or what is none."""
     good = rng.random((count, 1, 28, 28), np.float32)
     return one_of(
-        rng, *[good] * 6, (good * 255).astype("u1"), good[:, 0], good[:, :, :3], good.astype("f2"), good.tolist(),
+        rng, *[good] * 6, (good * 255).astype("u1"), good[:, 0], good[:, :, :3], good.astype("f2"),
+        good.tolist(),
         good.astype(">f4"), good.astype("c8"), good[:0], np.full_like(good, np.nan), thing(rng),
     )  # fmt: skip

@@ -116,9 +116,11 @@ def _new_chunks() -> list[tuple[bytes, bytes]]:
     swollen = zlib.compress(bytes(1 << 26), 9)
     return [
         (b"iCCP", b"x\0\0" + swollen), (b"zTXt", b"x\0\0" + swollen), (b"iTXt", b"x\0\1\0\0\0" + swollen),
-        (b"tRNS", b"\0\1"), (b"tRNS", bytes(300)), (b"gAMA", b"\0\0\0\0"), (b"eXIf", b"MM\0\x2a\0\0\0\x08\xff\xff"),
+        (b"tRNS", b"\0\1"), (b"tRNS", bytes(300)), (b"gAMA", b"\0\0\0\0"), (b"eXIf",
+        b"MM\0\x2a\0\0\0\x08\xff\xff"),
         (b"acTL", b"\xff\xff\xff\xff\0\0\0\0"), (b"fcTL", bytes(26)), (b"fdAT", bytes(4)), (b"pHYs", b"\0"),
-        (b"PLTE", b"\1\2\3\4"), (b"sRGB", b""), (b"cHRM", b"\0"), (b"tEXt", b""), (b"IEND", b""), (b"IDAT", b""),
+        (b"PLTE", b"\1\2\3\4"), (b"sRGB", b""), (b"cHRM", b"\0"), (b"tEXt", b""), (b"IEND", b""), (b"IDAT",
+        b""),
     ]  # fmt: skip
 
 

@@ -31,8 +31,8 @@ quiet = true
 TRANSFORMS = (
     "none", "affine", "crop-flip", "RandomCrop(padding=4), RandomHorizontalFlip, Cutout(8)",
     "RandomAffine(15, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=(-20, 20, -10, 10))", "Mixup(0.2)",
-    "GaussianNoise((0.05, 0.3)), ColorJitter(0.5, 0.5, 0.5)", "RandomErasing(1.0, value=0.5), RandomRotation(180)",
-    "RandomShift(6), RandomRescale((0.6, 1.4)), RandomVerticalFlip(p=0.5)",
+    "GaussianNoise((0.05, 0.3)), ColorJitter(0.5, 0.5, 0.5)", "RandomVerticalFlip(p=0.5)",
+    "RandomErasing(1.0, value=0.5), RandomRotation(180)", "RandomShift(6), RandomRescale((0.6, 1.4))",
 )  # fmt: skip
 
 
@@ -45,16 +45,20 @@ def toml_value(data: bytes, rng: Random) -> bytes:
 
 
 _TOML = (
-    *TEXTS, '""', '"\\u0000"', '"""', "[]", "[1, [2, [3]]]", "{a = 1}", "true", "inf", "nan", "1979-05-27", "0x7f",
-    *("[" * 5000, "[" * 300 + "]" * 300, "{a=" * 3000, '"lenet5"', '"é"', "[true, \"x\"]", "1e400", '"' + "x" * 9000),
+    *TEXTS, '""', '"\\u0000"', '"""', "[]", "[1, [2, [3]]]", "{a = 1}", "true", "inf", "nan", "1979-05-27",
+    "0x7f",
+    *("[" * 5000, "[" * 300 + "]" * 300, "{a=" * 3000, '"lenet5"', '"é"', "[true, \"x\"]", "1e400",
+    '"' + "x" * 9000),
 )  # fmt: skip
 
 
 def toml_key(data: bytes, rng: Random) -> bytes:
     """A line more."""
     key = one_of(
-        rng, "resume", "config", "recipe", "help", "json", "a.b.c", "x", '""', "ema", "layer_lrs", "weight-decay",
-        "workers", "resize", "data", "preprocess", "whiten", "accumulate", "find_lr", "freeze_base", ".".join("a" * 3000),
+        rng, "resume", "config", "recipe", "help", "json", "a.b.c", "x", '""', "ema", "layer_lrs",
+        "weight-decay",
+        "workers", "resize", "data", "preprocess", "whiten", "accumulate", "find_lr", "freeze_base",
+        ".".join("a" * 3000),
     )  # fmt: skip
     line = f"{key} = {one_of(rng, *_TOML)}".encode()
     at = int(rng.integers(len(data) + 1)) if rng.random() < 0.2 else data.rfind(b"\n") + 1
@@ -74,9 +78,12 @@ def transform(data: bytes, rng: Random) -> bytes:
 
 
 _WORDS = (
-    *TEXTS, "(", ")", ",", "[", "'", '"', "=", "**{}", "*[1]", "lambda: 0", "__import__('os')", "None", "True", "1j",
-    *("RandomCrop", "Mixup", "Compose", "Transform", "x=1", "padding=-1", "p=2", "scale=(2,1)", "b'x'", "{1}", "...", "é"),
-    *("(" * 500, "[" * 90 + "]" * 90, "-" * 5000 + "1", "not " * 3000, "1+" * 3000 + "1", "(1,(" * 60, "1<<9**9", "f'{1}'"),
+    *TEXTS, "(", ")", ",", "[", "'", '"', "=", "**{}", "*[1]", "lambda: 0", "__import__('os')", "None",
+    "True", "1j",
+    *("RandomCrop", "Mixup", "Compose", "Transform", "x=1", "padding=-1", "p=2", "scale=(2,1)", "b'x'",
+    "{1}", "...", "é"),
+    *("(" * 500, "[" * 90 + "]" * 90, "-" * 5000 + "1", "not " * 3000, "1+" * 3000 + "1", "(1,(" * 60,
+    "1<<9**9", "f'{1}'"),
     *("(" * 150 + "1" + ")" * 150, "a." * 3000 + "b", "{" * 80 + "}" * 80, "\x00", "\ud800", "#", "\n", "\\"),
 )  # fmt: skip
 

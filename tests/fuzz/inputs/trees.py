@@ -1,4 +1,4 @@
-"""Damage to trees of plain values, such as JSON holds: other types, extremes, what is missing, endless nesting."""
+"""Damage to trees of plain values, such as JSON holds: other types, extremes, gaps, endless nesting."""
 
 from __future__ import annotations
 

@@ -7,20 +7,27 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 import nbconv as nb
 
-from . import pytorch, scale
+from . import pytorch, scale, slopes
 from .passes import Array, Found, examples, model_of, passes
 from .poison import poison
 
 if TYPE_CHECKING:
     from .case import Case
 
-Check = Callable[["Case", Found], str | None]
+Check = Callable[["Case", "Right"], str | None]
+
+
+class Right(NamedTuple):
+    """The right results of a case, and by how much others may differ from them."""
+
+    found: Found
+    allowed: dict[str, float]
 
 
 def run(case: Case) -> str | None:
@@ -29,40 +36,41 @@ def run(case: Case) -> str | None:
     nb.set_precision(case.precision)
     try:
         with np.errstate(all="ignore"):
-            right = scale.exact(case)
+            found = scale.exact(case)
+            right = Right(found, scale.tolerances(case, found))
             for check in CHECKS:
-                if found := check(case, right):
-                    return f"{check.__name__}: {found}"
+                if wrong := check(case, right):
+                    return f"{check.__name__}: {wrong}"
     finally:
         nb.set_precision(before)
     return None
 
 
-def agrees_with_the_reference(case: Case, right: Found) -> str | None:
+def agrees_with_the_reference(case: Case, right: Right) -> str | None:
     poison()
     x = examples(case, case.dtype)
     before = x.copy()
     found = passes(model_of(case, "cpu", case.dtype), x, case)
     if not np.array_equal(x, before, equal_nan=True):
         return "the input was written to"
-    return off(case, found, right, scale.tolerances(case, right))
+    return off(case, found, right)
 
 
-def off(case: Case, found: Found, right: Found, allowed: dict[str, float]) -> str | None:
+def off(case: Case, found: Found, right: Right) -> str | None:
     """Where results lie further from the right ones than is allowed."""
-    if found.keys() != right.keys():
-        return f"there is {sorted(found.keys() ^ right.keys())} on one side only"
+    if found.keys() != right.found.keys():
+        return f"there is {sorted(found.keys() ^ right.found.keys())} on one side only"
     for name, value in found.items():
-        exact = right[name]
+        exact = right.found[name]
         if value.shape != exact.shape:
             return f"{name} has the shape {value.shape}, not {exact.shape}"
         if value.size and value.dtype.kind == "f" and value.dtype != case.dtype:
             return f"{name} is {value.dtype}"
         if (strange := _strange(value, exact)) is not None:
             return f"{name} {strange}"
-        apart = scale.distance(found, right, name)
-        if apart > allowed[name] and not scale.jumps(case, right, name, apart):
-            return f"{name} is off by {apart:.3g}, where {allowed[name]:.3g} may come of rounding"
+        apart, allowed = scale.distance(found, right.found, name), right.allowed[name]
+        if apart > allowed and not scale.jumps(case, right.found, name, apart):
+            return f"{name} is off by {apart:.3g}, where {allowed:.3g} may come of rounding"
     return None
 
 
@@ -75,7 +83,7 @@ def _strange(value: Array, exact: Array) -> str | None:
     return f"holds {value[place]} for {exact[place]} at {place}, and {int(wrong.sum())} such in all"
 
 
-def computes_the_same_bits_again(case: Case, right: Found) -> str | None:
+def computes_the_same_bits_again(case: Case, right: Right) -> str | None:
     model, x = model_of(case, "cpu", case.dtype), examples(case, case.dtype)
     y = np.array(model(x))
     held = y.copy()
@@ -101,7 +109,7 @@ def _differs(value: Array, expected: Array) -> str | None:
     return f"differs, by up to {np.nanmax(apart, initial=0.0):.3g}"
 
 
-def survives_being_saved_and_copied(case: Case, right: Found) -> str | None:
+def survives_being_saved_and_copied(case: Case, right: Right) -> str | None:
     model, x = model_of(case, "cpu", case.dtype), examples(case, case.dtype)
     y = np.array(model(x))
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
@@ -127,12 +135,11 @@ def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def is_its_parts_one_after_the_other(case: Case, right: Found) -> str | None:
+def is_its_parts_one_after_the_other(case: Case, right: Right) -> str | None:
     model, x = model_of(case, "cpu", case.dtype), examples(case, case.dtype)
     cut = case.seed % (len(model) + 1)
     base, head = model.split(cut)
-    allowed = {"evaluation": scale.tolerances(case, right)["evaluation"]}
-    exact = {"evaluation": right["evaluation"]}
+    evaluation = Right({"evaluation": right.found["evaluation"]}, right.allowed)
     one_by_one = x
     for layer in model:
         one_by_one = layer(one_by_one)
@@ -146,7 +153,7 @@ def is_its_parts_one_after_the_other(case: Case, right: Found) -> str | None:
         # Behind a look at their own batch's statistics, examples are not each by themselves.
         if how == "one example at a time" and _looks_at_the_batch(model):
             continue
-        if (wrong := off(case, {"evaluation": np.array(way())}, exact, allowed)) is not None:
+        if (wrong := off(case, {"evaluation": np.array(way())}, evaluation)) is not None:
             return f"{how}: {wrong}"
     return None
 
@@ -156,9 +163,9 @@ def _looks_at_the_batch(model: nb.Sequential) -> bool:
     return any(not norm.track_running_stats for norm in norms)
 
 
-def needs_no_gradient_of_its_input(case: Case, right: Found) -> str | None:
+def needs_no_gradient_of_its_input(case: Case, right: Right) -> str | None:
     """Without the gradient of the input, those of the parameters are the same."""
-    if "training" not in right or case.special is not None:
+    if "training" not in right.found or case.special is not None:
         return None
     x, grads = examples(case, case.dtype), []
     for input_grad in (True, False):
@@ -177,12 +184,11 @@ def needs_no_gradient_of_its_input(case: Case, right: Found) -> str | None:
     return None
 
 
-def agrees_with_pytorch(case: Case, right: Found) -> str | None:
-    theirs = pytorch.passes(case, right)
+def agrees_with_pytorch(case: Case, right: Right) -> str | None:
+    theirs = pytorch.passes(case, right.found)
     if theirs is None:
         return None
-    exact = {name: right[name] for name in theirs}
-    finer = scale.tolerances(case, right)
+    exact = {name: right.found[name] for name in theirs}
     # Both are float64; the tolerances are those of float32 or of float64, by the case.
     factor = 2.0**-29 if case.dtype == "float32" else 1.0
     for name, value in theirs.items():
@@ -191,9 +197,13 @@ def agrees_with_pytorch(case: Case, right: Found) -> str | None:
         if (strange := _strange(exact[name], value)) is not None:
             return f"{name} {strange}"
         apart = scale.distance(theirs, exact, name)
-        if apart > factor * finer[name] and not scale.jumps(case, right, name, apart):
+        if apart > factor * right.allowed[name] and not scale.jumps(case, right.found, name, apart):
             return f"{name} of the reference is off PyTorch's by {apart:.3g}"
     return None
+
+
+def has_the_slopes_for_gradients(case: Case, right: Right) -> str | None:
+    return slopes.wrong(case) if "training" in right.found else None
 
 
 CHECKS: list[Check] = [
@@ -203,4 +213,5 @@ CHECKS: list[Check] = [
     is_its_parts_one_after_the_other,
     needs_no_gradient_of_its_input,
     agrees_with_pytorch,
+    has_the_slopes_for_gradients,
 ]

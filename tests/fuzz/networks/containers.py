@@ -1,4 +1,4 @@
-"""Random layers made of layers: Sequential, Residual, Concat, DenseBlock, unpooling, and the families' blocks."""
+"""Random layers made of layers: the containers, unpooling, and the blocks of the model families."""
 
 from __future__ import annotations
 
@@ -118,9 +118,9 @@ def hourglass(shape: Shape, body: nb.Sequential, *, kernel_size, stride, padding
 
 
 def draw_hourglass(rng: Random) -> Node:
+    """Its windows do not overlap: else one place would have two values."""
     kernel = one_of(rng, 2, 2, 3, (2, 3))
-    stride = one_of(rng, kernel, kernel, 1, 2)
-    options = {"kernel_size": kernel, "stride": stride, "padding": one_of(rng, 0, 0, 1)}
+    options = {"kernel_size": kernel, "stride": one_of(rng, None, 3), "padding": one_of(rng, 0, 0, 1)}
     return Node(hourglass, options, (keeping_channels(rng),))
 
 

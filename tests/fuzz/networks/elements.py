@@ -1,4 +1,4 @@
-"""Random layers that keep an image's size: activations, normalisation, dropout; and those on rows of features."""
+"""Random layers that keep an image's size, such as activations and normalisation; layers on rows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,15 @@ def draw_batch_norm(rng: Random) -> Node:
 
 
 def group_norm(shape: Shape, *, groups: int, **options) -> nb.Layer:
-    return nb.GroupNorm(math.gcd(groups, shape[1]), shape[1], **options)
+    groups = math.gcd(groups, shape[1])
+    _require_several(math.prod(shape[1:]) // groups)
+    return nb.GroupNorm(groups, shape[1], **options)
+
+
+def _require_several(elements: int) -> None:
+    """One element alone less its mean is 0, and its gradient what rounding leaves, which no scale tells."""
+    if elements < 2:
+        raise ValueError("a normalisation of single elements")
 
 
 def draw_group_norm(rng: Random) -> Node:
@@ -69,7 +77,9 @@ def draw_group_norm(rng: Random) -> Node:
 
 
 def layer_norm(shape: Shape, *, axes: int, **options) -> nb.Layer:
-    return nb.LayerNorm(shape[-min(axes, len(shape) - 1) :], **options)
+    normalized = shape[-min(axes, len(shape) - 1) :]
+    _require_several(math.prod(normalized))
+    return nb.LayerNorm(normalized, **options)
 
 
 def draw_layer_norm(rng: Random) -> Node:

@@ -29,6 +29,14 @@ def model_of(case: Case, backend: str, dtype: str, around: Around = as_it_is) ->
     return model
 
 
+def plain(model: nb.Sequential) -> nb.Sequential:
+    """The same model, in which nothing is fused."""
+    for _, layer in model.named_layers():
+        if isinstance(layer, nb.Sequential):
+            layer.fuses = False
+    return model
+
+
 def state(case: Case) -> Found:
     """Parameters and buffers that float32 holds: as they are drawn at first, but where that is all alike."""
     layers, _ = build(case.path, (max(case.shape[0], 1), *case.shape[1:]))

@@ -1,4 +1,4 @@
-"""NaN in all memory that kernels may be given uninitialised, so that whoever reads it before it writes shows."""
+"""NaN in all memory that kernels may be given uninitialised: who reads it before writing to it, shows."""
 
 from __future__ import annotations
 

@@ -2,13 +2,12 @@
 
 The network is computed in float64 by the reference, exactly for our purpose, and then twice as float32 sees
 it: in float32, and in float64 with every number between two layers off by a rounding error. How far these
-two lie from the exact result tells what one rounding of each number does to it, however the layers pass
-errors on or blow them up. Two more things are of our making, and known:
+two lie from the exact result, and one rounding of the result itself, tell what rounding each number once does
+to it, however the layers pass errors on or blow them up. Two more things are known:
 
-* A sum of K numbers rounds K times. The errors are as often up as down, so they grow with the root of K; K is
-  that of the network's longest sum.
-* Winograd's F(4 x 4, 3 x 3) sums numbers that are larger than what is left at the end. ``_WINOGRAD`` is how
-  much larger its errors are than those of the sum itself, of either pass.
+* A sum of K numbers rounds K times. The errors are as often up as down, so they grow with the root of K; in
+  the kernels K / 8, as vectors hold at least 8 sums. K is that of the network's longest sum of products.
+* Winograd's F(4 x 4, 3 x 3) sums numbers that are several times larger than what is left at the end.
 
 Four standard deviations of that are allowed; in float64 as much less as its numbers are finer.
 
@@ -26,14 +25,15 @@ import numpy as np
 import nbconv as nb
 
 from .node import build
-from .passes import Array, Found, examples, model_of, passes
+from .passes import Array, Found, examples, model_of, passes, plain
 
 if TYPE_CHECKING:
     from .case import Case
 
 _ROUNDING = 2.0**-24
 _FINER = {"float32": 1.0, "float64": 2.0**-29}
-_WINOGRAD = 12.0
+_WINOGRAD = 4.0
+_LANES = 8
 _DEVIATIONS = 4.0
 _TRIES = 12
 
@@ -60,14 +60,6 @@ def exact(case: Case) -> Found:
     return passes(plain(model_of(case, "reference", "float64")), examples(case, "float64"), case)
 
 
-def plain(model: nb.Sequential) -> nb.Sequential:
-    """The same model, computed layer by layer."""
-    for _, layer in model.named_layers():
-        if isinstance(layer, nb.Sequential):
-            layer.fuses = False
-    return model
-
-
 def noisy(case: Case, number: int, size: float = _ROUNDING) -> Found:
     """All results with errors of about ``size`` in every number."""
     rng = np.random.default_rng([case.seed, 5, number])
@@ -86,7 +78,16 @@ def tolerances(case: Case, right: Found) -> dict[str, float]:
     rounded = passes(plain(model_of(case, "reference", "float32")), examples(case, "float32"), case)
     off = noisy(case, 0)
     factor = _DEVIATIONS * growth(case) * _FINER[case.dtype]
-    return {name: factor * (distance(rounded, right, name) + distance(off, right, name)) for name in right}
+    return {
+        name: factor
+        * (distance(rounded, right, name) + distance(off, right, name) + _ROUNDING * _size(value))
+        for name, value in right.items()
+    }
+
+
+def _size(value: Array) -> float:
+    """The largest finite number."""
+    return float(np.abs(value[np.isfinite(value)]).max(initial=0.0))
 
 
 def jumps(case: Case, right: Found, name: str, distance_seen: float) -> bool:
@@ -100,14 +101,16 @@ def jumps(case: Case, right: Found, name: str, distance_seen: float) -> bool:
 
 def growth(case: Case) -> float:
     """How much more than one rounding the longest sum has, and Winograd's."""
-    layers, _ = build(case.path, (max(case.shape[0], 1), *case.shape[1:]))
-    model, longest, winograd = nb.Sequential(*layers), 1, False
-    for traced in model.trace((max(case.shape[0], 1), *case.shape[1:])):
-        layer, here = traced.layer, math.prod(traced.output_shape)
-        longest = max(longest, here, math.prod(traced.input_shape), traced.macs // max(here, 1))
-        winograd |= isinstance(layer, nb.Conv2d) and layer.kernel_size == (3, 3)
+    shape = (max(case.shape[0], 1), *case.shape[1:])
+    model = nb.Sequential(*build(case.path, shape)[0])
+    longest, winograd = 1, False
+    for traced in model.trace(shape):
+        results = [math.prod(traced.output_shape), math.prod(traced.input_shape)]
+        results += [parameter.size for parameter in traced.layer.parameters()]
+        longest = max(longest, traced.macs // max(1, min(results)))
+        winograd |= isinstance(traced.layer, nb.Conv2d) and traced.layer.kernel_size == (3, 3)
     faster = winograd and case.precision != "highest"
-    return math.sqrt(longest) * (_WINOGRAD if faster else 1.0)
+    return max(1.0, math.sqrt(longest / _LANES)) * (_WINOGRAD if faster else 1.0)
 
 
 def distance(found: Found, right: Found, name: str) -> float:

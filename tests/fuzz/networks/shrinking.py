@@ -12,12 +12,12 @@ from .node import smaller
 if TYPE_CHECKING:
     from .case import Case
 
-_SECONDS = 20.0
+SECONDS = 20.0
 
 
 def shrunk(case: Case, found: str, run: Callable[[Case], str | None]) -> Case:
     """Leave out layers, then examples, for as long as the same check still fails, or for 20 seconds."""
-    kind, end = found.partition(":")[0], time.monotonic() + _SECONDS
+    kind, end = found.partition(":")[0], time.monotonic() + SECONDS
 
     def fails(other: Case) -> bool:
         try:
