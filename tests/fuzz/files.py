@@ -16,6 +16,7 @@ import nbconv as nb
 from . import guard
 from .inputs import models, pictures
 from .kinds import KINDS, Call, damaged_file
+from .places import in_memory
 
 
 def run(seed: int, keep: Path | None = None) -> str | None:
@@ -33,7 +34,11 @@ def run(seed: int, keep: Path | None = None) -> str | None:
         kept = keep / f"files-{seed}" / kind.place
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_bytes(data)
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), computing_left_out():
+    with (
+        tempfile.TemporaryDirectory(dir=in_memory()) as folder,
+        contextlib.chdir(folder),
+        computing_left_out(),
+    ):
         path = Path(folder) / kind.place
         _put_beside(path.parent)
         path.write_bytes(data)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-PARTS = {"networks": (300.0, 500), "files": (20.0, 3000), "kills": (180.0, 200)}
+PARTS = {"networks": (300.0, 500), "files": (60.0, 3000), "kills": (180.0, 200)}
 """By part, the seconds that a case may take in all, and the cases of one worker."""
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +101,7 @@ class _Worker:
     def __init__(self, part: str, keep: Path, plant: tuple[str, ...]) -> None:
         self._arguments = (part, str(keep), *plant)
         self._limit, self._most = PARTS[part]
+        self._last_words = keep / "stderr.txt"
         self._process: subprocess.Popen[str] | None = None
         self._done, self._seed, self._since = 0, 0, 0.0
 
@@ -160,9 +161,17 @@ class _Worker:
             "PYTHONPATH": os.pathsep.join([str(_ROOT / "tests"), *sys.path]),
         }
         command = [sys.executable, "-m", "fuzz.worker", *self._arguments]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=_ROOT
-        )
+        # What libraries say of damaged files, and the last words of those that abort.
+        with self._last_words.open("a") as said:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                env=environment,
+                cwd=_ROOT,
+            )
         self._done = 0
 
 

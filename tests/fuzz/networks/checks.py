@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import nbconv as nb
+from fuzz.places import in_memory
 
-from . import pytorch, scale, slopes
+from . import changes, pytorch, scale, slopes
 from .passes import Array, Found, examples, model_of, passes
 from .poison import poison
 
@@ -112,7 +113,7 @@ def _differs(value: Array, expected: Array) -> str | None:
 def survives_being_saved_and_copied(case: Case, right: Right) -> str | None:
     model, x = model_of(case, "cpu", case.dtype), examples(case, case.dtype)
     y = np.array(model(x))
-    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(dir=in_memory()) as folder:
         model.save(os.path.join(folder, "model.safetensors"))
         loaded = nb.load(os.path.join(folder, "model.safetensors"))
     others = {"loaded": loaded, "copied": copy.deepcopy(model), "pickled": pickle.loads(pickle.dumps(model))}
@@ -128,11 +129,6 @@ def survives_being_saved_and_copied(case: Case, right: Right) -> str | None:
             if (wrong := _differs(theirs[key], ours[key])) is not None:
                 return f"{how}, its {key} {wrong}"
     return None
-
-
-def _memory() -> str | None:
-    """A folder that is in memory, where there is one."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def is_its_parts_one_after_the_other(case: Case, right: Right) -> str | None:
@@ -206,6 +202,18 @@ def has_the_slopes_for_gradients(case: Case, right: Right) -> str | None:
     return slopes.wrong(case) if "training" in right.found else None
 
 
+def hears_of_attributes_that_are_set(case: Case, right: Right) -> str | None:
+    found = changes.made_and_changed(case, case.seed)
+    if found is None:
+        return None
+    told, made, changed = found
+    for name, value in made.items():
+        wrong = "is not there" if name not in changed else _differs(changed[name], value)
+        if wrong is not None:
+            return f"{told}: {name} {wrong}"
+    return None
+
+
 CHECKS: list[Check] = [
     agrees_with_the_reference,
     computes_the_same_bits_again,
@@ -214,4 +222,5 @@ CHECKS: list[Check] = [
     needs_no_gradient_of_its_input,
     agrees_with_pytorch,
     has_the_slopes_for_gradients,
+    hears_of_attributes_that_are_set,
 ]
