@@ -8,14 +8,11 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-import struct
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from nbconv import tensor_file
 from nbconv.errors import CheckpointError, StateDictError
-from nbconv.files import whole_file
 from nbconv.layers import state
 from nbconv.layers.base import Layer
 from nbconv.tensor_file import read, read_metadata
@@ -28,21 +25,6 @@ EXTRA_PREFIX = "nbconv/"
 """Begins the names of tensors that are not the model's; no key of a state dict has a slash."""
 _DEEPEST = 100  # lists and layers in each other; each layer that holds layers makes two
 _METADATA_KEY = "nbconv"
-_KINDS = {
-    "b1": "BOOL",
-    "u1": "U8",
-    "i1": "I8",
-    "u2": "U16",
-    "i2": "I16",
-    "f2": "F16",
-    "u4": "U32",
-    "i4": "I32",
-    "f4": "F32",
-    "u8": "U64",
-    "i8": "I64",
-    "f8": "F64",
-}
-"""The format's names of NumPy's types."""
 _EXTRA_KEY = "nbconv_extra"
 
 
@@ -70,35 +52,7 @@ def write(
     texts = {"format": "np", _METADATA_KEY: json.dumps(header), **metadata}
     if extra is not None:
         texts[_EXTRA_KEY] = json.dumps(extra)
-    _write_tensors(path, {**state.tensors(model), **tensors}, texts)
-
-
-def _write_tensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, Array], metadata: Mapping[str, str]
-) -> None:
-    """Write a safetensors file straight from the arrays, to whatever can be written to.
-
-    The library writes to a path of its own choice beside the file, and says what goes wrong in its own
-    exceptions. The format is that of https://github.com/huggingface/safetensors#format: the length of the
-    header, 8 bytes, little-endian; the header, JSON, filled up with spaces to a multiple of 8; the arrays.
-    """
-    # Those of the widest numbers first, so that each array is aligned to its numbers.
-    named = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name, array in named:
-        kind = _KINDS.get(array.dtype.newbyteorder("=").str[1:])
-        if kind is None:
-            raise TypeError(f"cannot save {name!r}, an array of {array.dtype}, in a checkpoint")
-        begin, end = end, end + array.nbytes
-        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with whole_file(path) as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        for _, array in named:
-            ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-            stream.write(ordered.reshape(-1).view(np.uint8).data)
+    tensor_file.write(path, {**state.tensors(model), **tensors}, texts)
 
 
 def read_extra(path: str | os.PathLike[str]) -> Any:
