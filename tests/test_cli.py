@@ -176,6 +176,8 @@ def test_ctrl_c_in_the_last_evaluation_loses_no_model(capsys, tmp_path, monkeypa
         ([*TRAIN, "--lr", "-1"], "lr must not be negative"),
         ([*TRAIN, "--output", "nowhere/m.safetensors"], "nowhere/m.safetensors: there is no directory "),
         ([*TRAIN, "--plot", "curves.docx"], "cannot draw curves.docx: its suffix must be one of "),
+        ([*TRAIN, "--epochs=--"], "--epochs=--: '--' is no value"),
+        (["evaluate", "absent.safetensors", "--backend=--"], "--backend=--: '--' is no value"),
         (["evaluate", "absent.safetensors"], "absent.safetensors: No such file or directory"),
         (["evaluate", "damaged.safetensors"], "damaged.safetensors"),
         (["evaluate", "other.safetensors", "--backend", "reference"], "does not fit the data set 'digits'"),
@@ -207,6 +209,9 @@ def test_failures_are_one_line(capsys, tmp_path, monkeypatch, arguments, message
         ["train", "--epochs", "0"],
         ["train", "--batch-size", "x"],
         ["train", "--seed", "-1"],
+        ["train", "--seed", "9" * 30],
+        ["augment", "--output", "x.png", "--draws", "9" * 30],
+        ["evaluate", "m.safetensors", "--batch", "3"],  # an option by half its name
         ["predict"],
     ],
 )

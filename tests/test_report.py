@@ -174,6 +174,17 @@ def test_sections_without_matter_are_left_out():
     assert wrong == ["Confusion matrix", "Where it is wrong, the worst first", "The network", "Times"]
 
 
+def test_settings_may_be_anything():
+    deep = None
+    for _ in range(900):
+        deep = {"in": [deep]}
+    page = report(small_run(**{"deep": deep, "\x1b[2J": ["\u202eback", 0.5]}), X, Y, images=1)
+    assert "in [in [...]]" in page
+    assert "\\x1b[2J" in page
+    assert "[\\u202eback, 0.5]" in page
+    assert not {"\x1b", "\u202e"} & set(page)
+
+
 def test_classes_have_names():
     page = report(small_run(), X, Y, names=["cat", "dog", "<cow>"])
     assert "<cow>" not in page
@@ -211,7 +222,10 @@ def test_a_run_is_saved_and_read(tmp_path):
     [
         ("history.json", "{", "history.json is damaged"),
         ("history.json", '{"history": [1]}', "holds no history"),
+        ("history.json", '{"history": {"loss": ["0.5"]}}', "must be lists of numbers"),
+        ("history.json", '{"history": {"=1+1": [1]}}', "'=1+1' is no name of a measurement"),
         ("run.json", "[]", "no table of names and values"),
+        ("run.json", '{"a":' * 100_000, "run.json is damaged"),
         ("run.json", "\udcff", "run.json is damaged"),
     ],
 )

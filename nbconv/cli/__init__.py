@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: list[str]) -> int:
-    command = "train"
+    command = given[0] if given and given[0] in _COMMANDS else "train"
     try:
         _check_values(given)
         expanded = _expanded(given)
