@@ -221,6 +221,18 @@ def test_dropout2d_drops_channels(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_unpooling_to_a_size_where_the_default_leaves_nothing(backend):
+    pool, unpool = nb.MaxPool2d(2, padding=1).to(backend), nb.MaxUnpool2d(2, padding=1).to(backend)
+    x = np.full((1, 2, 1, 1), 3, np.float32)
+    y, indices, _ = pool.forward_with_indices(x)
+    np.testing.assert_array_equal(unpool(y, indices, x.shape), x)
+    with pytest.raises(nb.LayerError, match="leaves nothing"):
+        unpool(y, indices)
+    with pytest.raises(nb.DTypeError, match="expected float32, got float64"):
+        unpool.forward(y.astype(np.float64), indices=indices, output_size=x.shape)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_unpooling_puts_maxima_back(backend):
     pool, unpool = nb.MaxPool2d(2), nb.MaxUnpool2d(2)
     for layer in (pool, unpool):

@@ -107,10 +107,12 @@ class MaxUnpool2d(Layer):
             LayerError: if the shapes do not fit, an index lies outside of the output, or there are none.
             DTypeError: if the dtype is not the layer's.
         """
-        self.check(x)
         if indices is None:
             raise self.error("needs the indices of a MaxPool2d, from its forward_with_indices")
+        # Not the default's: it may leave nothing where the size that is given leaves something.
         ops, shape = self.ops, self.output_shape(x.shape, output_size)
+        if x.dtype != self.dtype:
+            raise self._wrong_dtype(x, str(self.dtype))
         try:
             y: Array = ops.max_unpool2d(x, indices, shape)
         except ValueError as error:
