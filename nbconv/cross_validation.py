@@ -93,6 +93,8 @@ def cross_validate(
     Source: CS4670, k-fold cross-validation.
     """
     x, y = backends.to_numpy(x), backends.to_numpy(y)
+    if not x.ndim or not y.ndim:
+        raise DataError(f"cross_validate: expected inputs and targets (N, ...), got {x.shape} and {y.shape}")
     if len(x) != len(y):
         raise DataError(f"cross_validate: {len(x)} inputs but {len(y)} targets")
     measured: list[dict[str, float]] = []

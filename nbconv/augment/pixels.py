@@ -93,7 +93,7 @@ class Cutout(Transform):
     """
 
     def __init__(self, size: int, value: float = 0.0) -> None:
-        if not isinstance(size, int) or size < 1:
+        if not isinstance(size, int) or not 1 <= size < 1 << 31:
             raise self.error(f"size must be an integer of at least 1, got {size!r}")
         self.size = size
         self.value = float(value)

@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from nbconv import backends
 from nbconv.errors import DataError
 from nbconv.typing import Array
 
@@ -35,10 +36,15 @@ class Subset:
     """
 
     def __init__(self, data: Dataset, indices: Sequence[int] | Array) -> None:
+        if not hasattr(data, "__len__"):
+            raise DataError(f"Subset: expected a data set, got {type(data).__name__}")
         self.data = data
-        self.indices = np.asarray(indices, np.intp)
-        if self.indices.ndim != 1:
-            raise DataError(f"Subset: expected indices of shape (n,), got {self.indices.shape}")
+        chosen = backends.to_numpy(indices)
+        if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
+            raise DataError(
+                f"Subset: expected integer indices of shape (n,), got {chosen.dtype} {chosen.shape}"
+            )
+        self.indices = chosen.astype(np.intp)
         wrong = (self.indices < 0) | (self.indices >= len(data))
         if wrong.any():
             raise DataError(f"Subset: there is no example {self.indices[wrong][0]} in {len(data)}")
@@ -72,7 +78,7 @@ def batches_of(data: Dataset | Sequence[Any], name: str) -> Batches:
             kind = type(data).__name__
             raise DataError(f"{name}: expected (x, y) or a data set, got a {kind} of {len(data)}")
         return _Arrays(name, *data)
-    no_data_set = isinstance(data, np.ndarray | str | bytes | dict)
+    no_data_set = isinstance(data, np.ndarray | str | bytes | bytearray | memoryview | dict)
     if no_data_set or not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
         raise DataError(f"{name}: expected (x, y) or a data set, got {type(data).__name__}")
     if not len(data):
@@ -82,8 +88,8 @@ def batches_of(data: Dataset | Sequence[Any], name: str) -> Batches:
 
 class _Arrays:
     def __init__(self, name: str, x: Any, y: Any) -> None:
-        # np.asanyarray keeps a memory-mapped file on disk.
-        self._x, self._y = np.asanyarray(x), np.asanyarray(y)
+        # An array stays what it is, such as a file that is mapped into memory.
+        self._x, self._y = backends.to_numpy(x), backends.to_numpy(y)
         if self._x.ndim < 2 or self._y.ndim < 1:
             raise DataError(
                 f"{name}: expected inputs of shape (N, ...) and targets of shape (N,) or (N, ...), "
@@ -113,8 +119,8 @@ class _Stacked:
         return len(self._data)
 
     def take(self, indices: Array) -> tuple[Array, Array]:
-        examples = [self._data[int(index)] for index in indices]
-        inputs = [np.asarray(x) for x, _ in examples]
+        examples = [self._example(int(index)) for index in indices]
+        inputs = [x for x, _ in examples]
         first = inputs[0]
         for index, x in zip(indices, inputs, strict=True):
             if x.shape != first.shape:
@@ -122,8 +128,18 @@ class _Stacked:
                     f"{self._name}: examples {indices[0]} and {index} have the shapes {first.shape} and "
                     f"{x.shape}; a batch needs one shape (a size for the data set gives them one)"
                 )
-        targets = np.stack([np.asarray(y) for _, y in examples])
+        shapes = {y.shape for _, y in examples}
+        if len(shapes) > 1:
+            raise DataError(f"{self._name}: the targets in a batch have the shapes {sorted(shapes)}")
+        targets = np.stack([y for _, y in examples])
         if first.ndim != 3:
             return np.stack(inputs), targets
         rows = np.ascontiguousarray(np.stack([x.transpose(1, 2, 0) for x in inputs]))
         return rows.transpose(0, 3, 1, 2), targets
+
+    def _example(self, index: int) -> tuple[Array, Array]:
+        example: Any = self._data[index]
+        if not isinstance(example, tuple | list) or len(example) != 2:
+            kind = type(example).__name__
+            raise DataError(f"{self._name}: expected (x, y) as example {index}, got {kind}")
+        return backends.to_numpy(example[0]), backends.to_numpy(example[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nbconv import backends
 from nbconv.typing import Array
 
 
@@ -17,6 +18,7 @@ def resize_bilinear(images: Array, size: int | tuple[int, int]) -> Array:
     Raises:
         ValueError: when there are fewer than two axes, or a side is less than 1.
     """
+    images = backends.to_numpy(images)
     height, width = (size, size) if isinstance(size, int) else size
     if images.ndim < 2 or 0 in images.shape[-2:]:
         raise ValueError(f"resize_bilinear: expected images of shape (..., H, W), got {images.shape}")

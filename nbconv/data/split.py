@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nbconv import backends
 from nbconv.data.digits import Examples, Split
 from nbconv.errors import DataError
 from nbconv.typing import Array
@@ -26,6 +27,7 @@ def stratified_split(labels: Array, fraction: float, seed: int | None = None) ->
     Raises:
         DataError: when labels are not a 1-D integer array, or either part would be empty.
     """
+    labels = backends.to_numpy(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
             f"stratified_split: expected integer labels of shape (N,), got {labels.dtype} {labels.shape}"
@@ -66,7 +68,11 @@ def train_test_split(
 
     Source: CS4670, train and test data.
     """
-    x, y = np.asarray(x), np.asarray(y)
+    x, y = backends.to_numpy(x), backends.to_numpy(y)
+    if not x.ndim or not y.ndim:
+        raise DataError(
+            f"train_test_split: expected inputs and targets (N, ...), got {x.shape} and {y.shape}"
+        )
     if len(x) != len(y):
         raise DataError(f"train_test_split: {len(x)} inputs but {len(y)} targets")
     train, test = stratified_split(_classes(y, stratify), test_size, seed)
@@ -90,7 +96,7 @@ def k_fold(
 
     Source: CS4670, k-fold cross-validation.
     """
-    labels = np.asarray(labels)
+    labels = backends.to_numpy(labels)
     if labels.ndim < 1:
         raise DataError("k_fold: expected targets of shape (N, ...), got a single number")
     if not 2 <= k <= len(labels):

@@ -10,7 +10,7 @@ Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def _checked(name: str, count: int, shape: Shape, mean: Array, sums: Array) -> M
 
 def _portions(name: str, data: Data) -> Iterator[Array]:
     """The inputs in float64, some rows at a time, each (C, H, W) in C order."""
-    inputs = [data] if backends.is_array(data) else (batch for batch, _ in data)
+    inputs = _batches(name, data) if _gives_batches(data) else [backends.array_of(data)]
     shape: Shape | None = None
     for x in inputs:
         if x.dtype.kind != "f":
@@ -117,3 +117,18 @@ def _portions(name: str, data: Data) -> Iterator[Array]:
         shape = x.shape[1:]
         for start in range(0, len(x), _ROWS):
             yield np.ascontiguousarray(backends.to_numpy(x[start : start + _ROWS]), np.float64)
+
+
+def _gives_batches(data: Any) -> bool:
+    """Whether something gives batches one after another, instead of making an array."""
+    if isinstance(data, list | tuple):
+        return not data or isinstance(data[0], tuple)
+    return isinstance(data, Iterable) and not hasattr(data, "__array__")
+
+
+def _batches(name: str, data: Iterable[Any]) -> Iterator[Array]:
+    for batch in data:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            kind = type(batch).__name__
+            raise DataError(f"{name}.fit: expected inputs, or batches (x, y), got a batch that is a {kind}")
+        yield backends.array_of(batch[0])

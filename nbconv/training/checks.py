@@ -49,6 +49,11 @@ def checked(
             f"Trainer.{name}: expected inputs of shape (N, ...) and targets of shape (N,) or (N, ...), "
             f"got {x.shape} and {y.shape}"
         )
+    if y.dtype.kind not in "biuf":
+        raise DataError(
+            f"Trainer.{name}: expected numbers as targets, got {y.dtype}; "
+            "names become labels by np.unique(y, return_inverse=True)"
+        )
     if len(x) != len(y):
         raise DataError(f"Trainer.{name}: {len(x)} inputs but {len(y)} targets")
     if not len(x):
@@ -109,7 +114,10 @@ def _check_labels(name: str, labels: Array, classes: int, ignored: int | None) -
 
 
 def _check_finite(name: str, x: Array) -> None:
-    for i, example in enumerate(map(backends.to_numpy, x)):  # one at a time: no mask as large as the data
+    if x.dtype.kind != "f":
+        return
+    # One at a time: no mask as large as the data.
+    for i, example in enumerate(np.asarray(backends.to_numpy(example)) for example in x):
         if not np.isfinite(example).all():
             place = tuple(int(j) for j in np.argwhere(~np.isfinite(example))[0])
             raise NonFiniteError(f"Trainer.{name}: the inputs hold {example[place]} at {(i, *place)}")
