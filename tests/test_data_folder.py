@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,20 @@ def test_pictures_are_turned_upright(tmp_path):
     image.save(tmp_path / "all" / "phone.png", exif=exif)
     x, _ = ImageFolder(tmp_path)[0]
     np.testing.assert_array_equal(x.transpose(1, 2, 0), np.rot90(picture(0), -1))
+
+
+def test_pipes_are_no_pictures_and_links_to_nothing_are_missed(folder):
+    os.mkfifo(folder / "cat" / "pipe.png")
+    (folder / "cat" / "to_pipe.png").symlink_to(folder / "cat" / "pipe.png")
+    (folder / "cat" / "to_folder.png").symlink_to(folder / "dog")
+    (folder / "cat" / "to_nothing.png").symlink_to(folder / "nothing.png")
+    (folder / "cat" / "to_file.png").symlink_to(folder / "dog" / "b.png")
+    data = ImageFolder(folder)
+    names = [path.name for path in data.paths]
+    assert names == ["c.bmp", "to_file.png", "to_nothing.png", "z.png", "a.PNG", "b.png"]
+    np.testing.assert_array_equal(data[1][0], data[5][0])
+    with pytest.raises(FileNotFoundError):
+        data[2]
 
 
 def test_a_damaged_picture_is_named(folder):

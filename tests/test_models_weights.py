@@ -213,3 +213,9 @@ def test_weights_for_a_model_that_torchvision_lacks_have_our_keys():
     np.testing.assert_array_equal(same.state_dict()["3.0.weight"], state["3.0.weight"])
     with pytest.raises(nb.StateDictError):
         nb.models.mobilenet_v1(10, 1, weights=state)
+
+
+def test_keys_that_are_no_names():
+    with pytest.raises(nb.StateDictError) as caught:
+        nb.models.lenet5(weights={7: np.zeros(3)})
+    assert caught.value.unexpected == [7]

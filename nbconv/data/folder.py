@@ -82,11 +82,20 @@ class ImageFolder:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures in a folder and those inside it, sorted."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] != "."]
-        found += [
-            Path(place, name) for name in files if name[0] != "." and Path(name).suffix.lower() in _SUFFIXES
-        ]
+    """The pictures in a folder and those inside it, sorted; to open a pipe would be to wait for ever."""
+    found, folders = [], [os.fspath(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name[0] == ".":
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif Path(entry.name).suffix.lower() in _SUFFIXES and _may_be_file(entry):
+                    found.append(Path(entry.path))
     return sorted(found)
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """Whether something is a file, or a link to nothing, which is an error when it is read."""
+    return entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))

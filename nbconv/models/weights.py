@@ -47,6 +47,8 @@ def load_weights(
     if weights is None:
         return model
     given = weights if isinstance(weights, Mapping) else serialization.read(weights)[1]
+    if strange := [key for key in given if not isinstance(key, str)]:
+        raise StateDictError(unexpected=strange)
     ours = torchvision_keys(model, names)
     counts_left_out = {key: value for key, value in given.items() if not key.endswith(_BATCH_COUNT)}
     renamed = {name: value for key, value in counts_left_out.items() if (name := rename(key)) is not None}
