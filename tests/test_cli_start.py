@@ -1,6 +1,7 @@
 """``nbconv train``: finding a learning rate, transforms by name, beginning with what was learned before."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -196,6 +197,30 @@ def test_rates_by_depth(capsys, learned, monkeypatch):
     model = nb.load(learned)
     expected = [[p.shape for p in group["params"]] for group in nb.layer_groups(model, [1, 2, 3])]
     assert [[p.shape for p in group["params"]] for group in groups] == expected
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        ["--weights", "known.safetensors", "--freeze-base"],
+        ["--weights", "other.safetensors", "--freeze-base"],  # of other classes: it gets a new head
+        ["--model", "airbench", "--whiten", "--preprocess", "none"],
+    ],
+    ids=["head", "new head", "whitened"],
+)
+def test_what_is_frozen_stays_frozen_in_a_resumed_run(capsys, learned, begin):
+    nb.models.lenet5(num_classes=4, seed=2).save("other.safetensors")
+    begin = [*begin, "--lr", "0.01", "--augment", "none", "--schedule", "constant", "--backend", "reference"]
+    train(capsys, *begin, "--epochs", 2, "--output", "whole.safetensors")
+    train(capsys, *begin, "--checkpoint", "run.safetensors")
+    for name in ("known", "other"):
+        os.remove(f"{name}.safetensors")  # what a run began with is in its checkpoint
+    assert (
+        main(["train", "--resume", "run.safetensors", "--epochs", "2", "--output", "parts.safetensors"]) == 0
+    )
+    whole, parts = (nb.load(path).state_dict() for path in ("whole.safetensors", "parts.safetensors"))
+    for key, value in whole.items():
+        np.testing.assert_array_equal(parts[key], value)
 
 
 def test_training_that_begins_with_weights_is_repeatable_and_resumed(capsys, learned):
