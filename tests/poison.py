@@ -19,4 +19,6 @@ def poison():
         piece.fill(0xFF)
 
 
-_SIZES = sorted({*range(16, 1040, 16), *(1 << power for power in range(10, 18)), *(3 << p for p in range(9, 16))})
+_SIZES = sorted(
+    {*range(16, 1040, 16), *(1 << power for power in range(10, 18)), *(3 << p for p in range(9, 16))}
+)

@@ -26,7 +26,10 @@ CONVOLUTIONS = {
 }
 LAYERS = {
     **{
-        f"Conv2d {name}": (lambda c=c, k=k, g=g: nb.Conv2d(c, c, k, padding=k // 2, groups=g), (c, size, size))
+        f"Conv2d {name}": (
+            lambda c=c, k=k, g=g: nb.Conv2d(c, c, k, padding=k // 2, groups=g),
+            (c, size, size),
+        )
         for name, (c, k, g, size) in CONVOLUTIONS.items()
     },
     **{

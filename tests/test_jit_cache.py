@@ -253,9 +253,11 @@ def test_a_cache_that_cannot_be_written(tmp_path):
 # One call of each way through the kernels, in the form that costs the least to compile.
 REDUCED = {
     "conv2d": ("3x3", "depthwise", "padded unevenly"),
+    "conv2d_onto": ("3x3, no padding", "gray, wide rows", "groups, pointwise"),
     "conv2d_backward_input": ("3x3",),
     "conv2d_backward_weight": ("3x3", "depthwise"),
     "dense": ("130 x 65 -> 257",),
+    "dense_backward_weight": ("130 x 65 -> 257",),
     "max_pool2d": ("overlapping", "halves, several threads"),
     "avg_pool2d": ("padded",),
     "batch_norm2d_backward": ("(8, 33, 12, 12)",),

@@ -68,7 +68,9 @@ MAKERS = {
     "DenseBlock of nothing": lambda: nb.DenseBlock(),
 }
 # With the others, which merge nothing, pairs are tried where the two differ in kind only.
-PLAIN = set("SELU GELU SiLU Hardswish Softplus Sigmoid ELU LogSoftmax SubtractiveNorm ContrastNorm Resize".split())
+PLAIN = set(
+    "SELU GELU SiLU Hardswish Softplus Sigmoid ELU LogSoftmax SubtractiveNorm ContrastNorm Resize".split()
+)
 PAIRED = [name for name in MAKERS if name not in PLAIN]
 
 

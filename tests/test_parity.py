@@ -90,7 +90,9 @@ def run(ops, op, call):
 def unbounded(op, call):
     """What the reference gives without the activation at the end: sums round by what they are before it."""
     if call.kwargs.get("activation") and op in ("conv2d", "conv2d_onto"):
-        return run(reference, op, converted(call._replace(kwargs={**call.kwargs, "activation": None}), np.copy))
+        return run(
+            reference, op, converted(call._replace(kwargs={**call.kwargs, "activation": None}), np.copy)
+        )
     return None
 
 
@@ -102,8 +104,8 @@ def assert_close(actual, expected, dtype, terms, before=None):
     if isinstance(expected, list | tuple):
         assert len(actual) == len(expected)
         befores = [None] * len(expected) if before is None else before
-        for one, other, unbounded in zip(actual, expected, befores, strict=True):
-            assert_close(one, other, dtype, terms, unbounded)
+        for one, other, sums in zip(actual, expected, befores, strict=True):
+            assert_close(one, other, dtype, terms, sums)
         return
     if expected is None or (isinstance(expected, np.ndarray) and expected.dtype.kind != "f"):
         np.testing.assert_array_equal(actual, expected)
@@ -141,7 +143,7 @@ def test_agrees_with_the_reference(backend, dtype, op, name):
     case = CASES[op][name]
     call = converted(case.make(Rng(zlib.crc32(f"{op} {name}".encode()))), to_dtype(dtype))
     exact = converted(call, to_dtype(np.float64))
-    before = unbounded(op, exact)
+    sums = unbounded(op, exact)
     expected = run(reference, op, exact)
     poison()
     layouts = LAYOUTS if op not in IN_PLACE or op in IN_PLACE_ANY_LAYOUT else LAYOUTS[:1]
@@ -150,7 +152,7 @@ def test_agrees_with_the_reference(backend, dtype, op, name):
         given = converted(call, lambda array, layout=layout: lay_out(array, layout))
         moved = converted(given, ops.asarray)
         actual = converted(run(ops, op, moved), ops.to_numpy)
-        assert_close(actual, expected, dtype, case.terms, before)
+        assert_close(actual, expected, dtype, case.terms, sums)
         if op not in IN_PLACE:
             if op not in ("asarray", "to_numpy"):
                 assert_laid_out(op, actual)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from oracles import distinct, finite_differences, onnx_op, onnx_pads
 
+from nbconv_kernels import cpu
 from nbconv_kernels import reference as ops
 from nbconv_kernels.geometry import resolve_padding
 
@@ -236,3 +237,11 @@ def test_what_is_wrong():
         ops.adaptive_avg_pool2d(x, 0)
     with pytest.raises(TypeError, match="expected float32 or float64, got int32"):
         ops.max_pool2d(indices, 2)
+
+
+def test_places_that_are_no_int32_are_refused():
+    """Of a view, as such an image takes 8 GB."""
+    x = np.broadcast_to(np.float32(0), (1, 1, 1 << 16, (1 << 15) + 1))
+    for max_pool2d in (ops.max_pool2d, cpu.max_pool2d):
+        with pytest.raises(ValueError, match=r"65536 x 32769 .* int32"):
+            max_pool2d(x, 2)

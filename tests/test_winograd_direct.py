@@ -130,7 +130,9 @@ def test_far_from_bright_pixels(shape, region, brightness):
         "pixel": np.s_[6, 6],
         "patch": np.s_[4:6, 5:7],
         "row": np.s_[3],
-        "lines": np.s_[3::4],  # every tile and each of its quadrants has one, and half of its outputs see none
+        "lines": np.s_[
+            3::4
+        ],  # every tile and each of its quadrants has one, and half of its outputs see none
         "corner": np.s_[0, 0],
         "border": np.s_[[0, -1]],
         "one channel": np.s_[6, 6],

@@ -270,6 +270,15 @@ def pool2d_geometry(
     )
 
 
+def require_int32_places(op: str, geometry: Pool2dGeometry) -> None:
+    """Raise ValueError unless ``h * W + w`` of every pixel is an int32, as the places of maxima are."""
+    if geometry.h * geometry.w > 1 << 31:
+        raise ValueError(
+            f"{op}: images of {geometry.h} x {geometry.w} have more pixels than the 2^31 that int32 indices tell"
+            " apart"
+        )
+
+
 def adaptive_output_size(input_shape: Sequence[int], output_size: int | Sequence[int | None] | None) -> Pair:
     """The (height, width) an adaptive pooling of (N, C, H, W) gives; None keeps the input's.
 

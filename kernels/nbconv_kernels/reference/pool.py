@@ -19,6 +19,7 @@ from nbconv_kernels.geometry import (
     adaptive_window,
     nchw,
     pool2d_geometry,
+    require_int32_places,
 )
 from nbconv_kernels.reference.memory import Array, check_float, check_rank, check_shape, laid_out, quiet
 from nbconv_kernels.reference.windows import pad, taps, unpad
@@ -47,6 +48,7 @@ def max_pool2d(
     """
     check_float("max_pool2d", x)
     g = pool2d_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    require_int32_places("max_pool2d", g)
     padded = pad(x, g)
     places = pad(np.arange(g.h * g.w, dtype=np.int32).reshape(g.h, g.w), g, fill=-1)
     y = np.full(g.output_shape, -np.inf, x.dtype)

@@ -37,7 +37,7 @@ from nbconv_kernels.cpu.vector import (
     load_places,
     store,
 )
-from nbconv_kernels.geometry import PaddingLike, PairLike, nchw, pool2d_geometry
+from nbconv_kernels.geometry import PaddingLike, PairLike, nchw, pool2d_geometry, require_int32_places
 
 __all__ = ["max_pool2d", "max_pool2d_backward"]
 
@@ -112,6 +112,7 @@ def max_pool2d(
     """
     dtype = check_float("max_pool2d", x)
     g = pool2d_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    require_int32_places("max_pool2d", g)
     y = empty_nchw(*g.output_shape, dtype)
     indices = empty_nchw(*g.output_shape, np.int32)
     _max_pool(task_count(x.size), row_of(x), row_of(y), row_of(indices), tuple(g), get_num_threads())
