@@ -11,7 +11,7 @@ from gpu_arrays import ops_of
 from parity_cases import CASES, Rng
 from test_parity import BACKENDS, IN_THEIR_DTYPES, arrays_of, assert_close, converted, run, to_dtype
 
-from nbconv_kernels import precision, reference
+from nbconv_kernels import reference
 
 SPECIAL = (np.nan, np.inf, -np.inf)
 # Which argument is spoilt: the first unless said here. In a convolution's weight gradient a NaN in dy meets
@@ -20,15 +20,6 @@ SPOILT = {
     **dict.fromkeys(("sgd_step", "adam_step", "rmsprop_step", "adagrad_step", "lion_step"), 1),
     "conv2d_backward_weight": 1,
 }
-
-
-@pytest.fixture(autouse=True)
-def exactly():
-    """Without Winograd's transforms, which spread a NaN over their tile: they are for "high" and below."""
-    before = precision.get_precision()
-    precision.set_precision("highest")
-    yield
-    precision.set_precision(before)
 
 
 def spoil(call, argument, seed):

@@ -80,14 +80,6 @@ def test_the_same_bits_twice(threads):
         jit.set_num_threads(before)
 
 
-def test_nan_stays_in_its_tiles():
-    g, x, weight, bias, _ = operands((1, 32, 16, 16, 32, 1), np.float32)
-    x[0, 0, 0, 0] = np.nan
-    bad = np.isnan(winograd.forward(x, weight, bias, g)).any(axis=1)[0]
-    assert bad[:2, :2].all()
-    assert not bad[6:, 6:].any()
-
-
 def test_is_chosen_where_it_pays():
     wide = conv2d_geometry((8, 64, 32, 32), (64, 64, 3, 3), padding=1)
     few_tiles = conv2d_geometry((1, 512, 2, 2), (512, 512, 3, 3), padding=1)

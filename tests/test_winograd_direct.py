@@ -102,7 +102,7 @@ def test_what_is_not_finite_stays_with_those_that_see_it(shape, value, padding):
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_weight_gradients_are_not_finite_where_that_is_due(shape, value):
-    g, x, weight, dy = operands(shape)
+    g, x, _, dy = operands(shape)
     for side, place in (("x", (0, 40, 5, 6)), ("x", (0, 3, 0, 0)), ("dy", (0, 40, 5, 6))):
         spoilt = {"x": x.copy(), "dy": dy.copy()}
         spoilt[side][place] = value

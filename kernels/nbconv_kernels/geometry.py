@@ -274,8 +274,7 @@ def require_int32_places(op: str, geometry: Pool2dGeometry) -> None:
     """Raise ValueError unless ``h * W + w`` of every pixel is an int32, as the places of maxima are."""
     if geometry.h * geometry.w > 1 << 31:
         raise ValueError(
-            f"{op}: images of {geometry.h} x {geometry.w} have more pixels than the 2^31 that int32 indices tell"
-            " apart"
+            f"{op}: images of {geometry.h} x {geometry.w} have more pixels than int32 indices tell apart"
         )
 
 

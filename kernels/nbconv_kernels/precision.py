@@ -15,12 +15,12 @@ def set_precision(level: str) -> None:
     large products are rounded to TF32 (11 bits) for "high" and to bfloat16 (8 bits) for "medium"; sums,
     results and weights stay in float32.
 
-    What "high" promises of Winograd's transforms, for outputs and both gradients: infinities and NaN reach only
-    what sees them, an infinity is one where it is due, and sums that float32 holds do not overflow. Rounding
-    errors are a few times those of "highest" (about 3e-5 of the outputs' spread) where pixels are about as
-    large as their neighbours. A pixel up to some 500 times as bright as those around leaves up to a hundredth
-    of their spread in outputs within five pixels that do not see it; where the range is wider, outputs are
-    computed directly. Weights should be finite and below 1e20.
+    What "high" promises of Winograd's transforms, for outputs and both gradients: infinities and NaN reach
+    only what sees them, an infinity is one where it is due, and sums that float32 holds do not overflow.
+    Rounding errors are a few times those of "highest" (about 3e-5 of the outputs' spread) where pixels are
+    about as large as their neighbours. A pixel some hundred times as bright as those around may leave up to a
+    hundredth of their outputs' spread in outputs within five pixels that do not see it; where the range is
+    wider than that, outputs are computed directly. Weights should be finite and below 1e20.
 
     Raises:
         ValueError: for another level.

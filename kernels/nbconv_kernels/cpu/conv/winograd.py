@@ -11,7 +11,8 @@ at a time for the same reason. Each tile is computed whole by one task.
 
 Limit: fused multiply-adds in the products; the transforms cost about 150 instructions a tile and vector of
 channels, which is why layers with few channels gain less. Rounding errors grow, as the transforms add and
-subtract large parts of what they then take apart: the relative error is a few times that of the direct way.
+subtract large parts of what they then take apart: the relative error is a few times that of the direct way,
+and what it would spoil, ``winograd_direct`` computes.
 
 Source: Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016.
 """
