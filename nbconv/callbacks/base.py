@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class TrainingState:
     """Where a training run stands; one object serves a whole run, and every callback sees it change.
 
-    ``logs`` holds the epoch's loss and accuracy so far at the end of a batch, and all of the epoch's numbers (those that
-    ``History`` names) at the end of an epoch. A callback that sets ``stop`` ends the run after the current
-    step; that epoch is then not completed, unless the batch was its last.
+    ``logs`` holds the epoch's loss and accuracy so far at the end of a batch, and all of the epoch's numbers
+    (those that ``History`` names) at the end of an epoch. A callback that sets ``stop`` ends the run after
+    the current step; that epoch is then not completed, unless the batch was its last.
     """
 
     model: Sequential
@@ -50,7 +50,7 @@ class TrainingState:
 
     @property
     def loss(self) -> float:
-        """Of the current batch alone; NaN where nothing in it counts. On a GPU, reading it waits for the GPU."""
+        """Of the current batch alone, NaN where nothing in it counts; on a GPU, reading it waits for that."""
         return float(self._loss)
 
     @loss.setter

@@ -74,7 +74,7 @@ class Checkpoint(Callback):
 
         Raises:
             FileNotFoundError: if there is no such directory.
-            ValueError: if it watches, or its name tells, a measurement on validation data, and there are none.
+            ValueError: if it watches or names a measurement on validation data, and there are none.
         """
         if self.monitor is not None:
             self.monitor.check(state, "Checkpoint")
