@@ -67,7 +67,10 @@ def off(case: Case, found: Found, right: Right) -> str | None:
             return f"{name} has the shape {value.shape}, not {exact.shape}"
         if value.size and value.dtype.kind == "f" and value.dtype != case.dtype:
             return f"{name} is {value.dtype}"
-        if (strange := _strange(value, exact)) is not None:
+        # Whether NaN times the zero of a padding that is not stored is NaN, is nobody's definition.
+        undefined = name.startswith("gradient of ") and name != "gradient of the input"
+        undefined = undefined and case.special is not None and not np.isfinite(case.special)
+        if not undefined and (strange := _strange(value, exact)) is not None:
             return f"{name} {strange}"
         apart, allowed = scale.distance(found, right.found, name), right.allowed[name]
         if apart > allowed and not scale.jumps(case, right.found, name, apart):
