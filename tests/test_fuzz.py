@@ -134,8 +134,8 @@ def test_what_an_input_may_cost(monkeypatch):
     assert guard.attempt(refuses, 0) is None
     assert guard.attempt(is_absent, 0) is None
     assert guard.attempt(forever, 0).startswith("Hang")
-    assert guard.attempt(lambda: bytearray(4 * guard.ROOM), 0).startswith("MemoryError")
-    assert guard.attempt(lambda: bytearray(4 * guard.ROOM), guard.ROOM) is None
+    assert guard.attempt(lambda: np.empty(4 * guard.ROOM, np.uint8), 0).startswith("MemoryError")
+    assert guard.attempt(lambda: np.empty(4 * guard.ROOM, np.uint8), guard.ROOM) is None
     assert guard.attempt(lambda: {}["x"], 0).startswith("KeyError")
     assert guard.attempt(lambda: guard.command("info", "--json"), 0) is None
 
