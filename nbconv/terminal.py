@@ -104,12 +104,12 @@ class EnduringStream(io.TextIOBase):
         return text
 
 
-def enduring(stream: TextIO | None) -> EnduringStream:
+def enduring(stream: TextIO | EnduringStream | None) -> EnduringStream:
     """A stream such as ``sys.stdout``, made to endure."""
     return stream if isinstance(stream, EnduringStream) else EnduringStream(stream)
 
 
-def console(stream: TextIO | None) -> Console:
+def console(stream: TextIO | EnduringStream | None) -> Console:
     """A console of rich's that writes to a stream, whatever that is."""
     from rich.console import Console
 

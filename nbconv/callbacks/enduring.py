@@ -27,7 +27,11 @@ class Enduring:
         try:
             yield
         except (OSError, ValueError) as error:  # ValueError: a stream that was closed, or lacks a letter
-            if not self._told:
-                self._told = True
-                reason = getattr(error, "strerror", None) or error
-                _log.warning("nbconv: cannot write to %s: %s; training goes on", self._what, reason)
+            self.tell(error)
+
+    def tell(self, error: Exception) -> None:
+        """Say that something has failed, unless that was said."""
+        if not self._told:
+            self._told = True
+            reason = getattr(error, "strerror", None) or error
+            _log.warning("nbconv: cannot write to %s: %s; training goes on", self._what, reason)

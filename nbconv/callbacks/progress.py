@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 from nbconv.callbacks.base import Callback, TrainingState
-from nbconv.terminal import console, visible
+from nbconv.callbacks.enduring import Enduring
+from nbconv.terminal import EnduringStream, console, enduring, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 class ProgressBar(Callback):
     """A live bar in a terminal, and a line for each completed epoch there and elsewhere.
 
-    Nothing that is wrong with standard output ends the run: what cannot be written is left out.
+    Nothing that is wrong with standard output ends the run: what cannot be written is left out, which is told
+    once, by ``logging``.
     """
 
     _INTERVAL = 0.1  # seconds between two redraws
 
     def __init__(self) -> None:
+        self._stream: EnduringStream | None = None
         self._console: Console | None = None
         self._bar: Progress | None = None  # only in a terminal
         self._drawn = 0.0
@@ -34,7 +37,9 @@ class ProgressBar(Callback):
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._start, self._seen_before = time.perf_counter(), state.seen
-        self._console = console(sys.stdout)
+        # An enduring stream, such as the command line's, is of somebody who tells of its failure.
+        self._stream = None if isinstance(sys.stdout, EnduringStream) else enduring(sys.stdout)
+        self._console = console(sys.stdout if self._stream is None else self._stream)
         if not self._console.is_terminal:
             return
         self._bar = Progress(
@@ -79,7 +84,9 @@ class ProgressBar(Callback):
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
-        self._console = self._bar = None
+        if self._stream is not None and self._stream.failure is not None:
+            Enduring("the standard output").tell(self._stream.failure)
+        self._stream = self._console = self._bar = None
 
 
 def _epoch(state: TrainingState) -> str:
