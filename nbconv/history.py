@@ -33,7 +33,7 @@ class History:
 
     def last(self) -> dict[str, float]:
         """The numbers of the last epoch; empty before the first has ended."""
-        return {name: values[-1] for name, values in self.history.items()}
+        return {name: values[-1] for name, values in self.history.items() if values}
 
     def __getitem__(self, name: str) -> list[float]:
         return self.history[name]

@@ -391,8 +391,9 @@ class Layer(Adjustable):
         if isinstance(held, Parameter) or isinstance(value, Parameter):
             self._exchange(name, held, value)
         elif name in self.buffer_names and held is not None:
-            if (value.shape if backends.is_array(value) else np.shape(value)) != held.shape:
-                raise self.error(f"{name} needs an array of shape {held.shape}, got {value!r}")
+            shape = value.shape if backends.is_array(value) else np.shape(value)
+            if shape != held.shape:
+                raise self.error(f"{name} needs an array of shape {held.shape}, got one of shape {shape}")
             object.__setattr__(self, name, value)
         else:
             for layer in value if isinstance(value, list | tuple) else (value,):

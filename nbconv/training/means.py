@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+SUMS = frozenset({"loss", "penalty", "divisor", "batches", "right", "labels"})
+"""What is added up."""
 _GATHERED = 100  # batches whose numbers may wait to be read
 
 

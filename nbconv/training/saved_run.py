@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nbconv.training.means import SUMS
+
 _NAME = re.compile(r"[^\W\d][\w./@-]*(?: [\w./@-]+)*")
 _LONGEST = 100  # letters of a name
 _LARGEST = 1 << 63
@@ -124,6 +126,10 @@ def _are_callbacks(value: Any) -> bool:
     )
 
 
+def _are_sums(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() <= SUMS and all(map(_is_number, value.values()))
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(name, str) for name in value)
 
@@ -134,7 +140,7 @@ _ENTRIES: dict[str, tuple[Check, str]] = {
     "seconds": (lambda value: _is_number(value) and 0 <= value < math.inf, "a time in seconds"),
     "finished": (lambda value: isinstance(value, bool), "true or false"),
     "settings": (_is_table, "a table of names and values"),
-    "means": (_is_table, "a table of names and values"),
+    "means": (_are_sums, "sums of what batches measure, by name"),
     "history": (lambda value: isinstance(value, dict), "lists of numbers by name"),
     "dropouts": (_are_draws, "pairs of a seed and a count"),
     "optimizer": (_is_optimizer, "the state of an optimizer"),
