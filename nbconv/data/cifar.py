@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import reprlib
+import shutil
 import tarfile
 import zlib
 from pathlib import Path
@@ -203,7 +205,9 @@ def _read_archive(path: Path, folder: str, names: list[str]) -> dict[str, bytes]
                             raise tarfile.ReadError(f"{name} claims to have {member.size:,} bytes")
                         content = archive.extractfile(member)
                         assert content is not None
-                        found[name] = content.read()
+                        whole = io.BytesIO()  # which grows in place, where read() would join a list
+                        shutil.copyfileobj(content, whole, _CHUNK)
+                        found[name] = whole.getvalue()
             while limited.read(_CHUNK):
                 pass  # to the end, where the checksum is
     except _DAMAGES as error:
