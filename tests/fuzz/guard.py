@@ -20,7 +20,7 @@ from pathlib import Path
 
 import nbconv as nb
 
-ROOM = 256 << 20
+ROOM = 768 << 20  # bytes, above what the readers say they may take, see docs/reliability.md
 TIMES = 20
 SECONDS = 5.0
 _NO_ROOM = ("MemoryError", "Unable to allocate", "annot allocate memory")
