@@ -26,6 +26,7 @@ import numpy as np
 import nbconv as nb
 
 from .node import build
+from .noise import shaken
 from .passes import Array, Found, examples, model_of, passes, plain
 
 if TYPE_CHECKING:
@@ -39,23 +40,6 @@ _DEVIATIONS = 8.0
 _TRIES = 12
 
 
-class Noise(nb.Layer):
-    """Every number off by a relative error, and every gradient that comes back."""
-
-    def __init__(self, rng: np.random.Generator, size: float) -> None:
-        self.rng, self.size = rng, size
-
-    def output_shape(self, input_shape):
-        return input_shape
-
-    def forward(self, x, training=False, *, input_grad=True):
-        return self._off(x), lambda dy: self._off(dy) if input_grad else None
-
-    def _off(self, x: Array) -> Array:
-        with np.errstate(invalid="ignore"):
-            return x * (1 + self.size * self.rng.standard_normal(x.shape))
-
-
 def exact(case: Case) -> Found:
     """All results, from the reference in float64."""
     return passes(plain(model_of(case, "reference", "float64")), examples(case, "float64"), case)
@@ -64,7 +48,7 @@ def exact(case: Case) -> Found:
 def noisy(case: Case, number: int, size: float = _ROUNDING) -> Found:
     """All results with errors of about ``size`` in every number."""
     rng = np.random.default_rng([case.seed, 5, number])
-    model = plain(model_of(case, "reference", "float64", lambda layer: [layer, Noise(rng, size)]))
+    model = plain(model_of(case, "reference", "float64", lambda layer: shaken(layer, rng, size)))
     x = examples(case, "float64")
     for parameter in model.parameters():
         parameter.data = parameter.data * (1 + size * rng.standard_normal(parameter.shape))
