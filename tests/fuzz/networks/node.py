@@ -15,8 +15,6 @@ import nbconv as nb
 Shape = tuple[int, ...]
 Path = tuple["Node", ...]
 Make = Callable[..., nb.Layer]
-Around = Callable[[nb.Layer], list[nb.Layer]]
-"""From a layer without layers inside to what stands in its place."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,7 @@ class Node:
         return f"{self.make.__name__}({', '.join(told)})"
 
 
-def as_it_is(layer: nb.Layer) -> list[nb.Layer]:
-    return [layer]
-
-
-def build(path: Path, shape: Shape, around: Around = as_it_is) -> tuple[list[nb.Layer], Shape]:
+def build(path: Path, shape: Shape) -> tuple[list[nb.Layer], Shape]:
     """The layers of a path on an input of ``shape``, and the shape that they give.
 
     Raises:
@@ -45,10 +39,10 @@ def build(path: Path, shape: Shape, around: Around = as_it_is) -> tuple[list[nb.
     """
     layers: list[nb.Layer] = []
     for node in path:
-        inside = [build(inner, shape, around)[0] for inner in node.paths]
+        inside = [build(inner, shape)[0] for inner in node.paths]
         layer = node.make(shape, *(nb.Sequential(*parts) for parts in inside), **node.options)
         shape = layer.output_shape(shape)
-        layers += [layer] if layer.children() else around(layer)
+        layers.append(layer)
     return layers, shape
 
 

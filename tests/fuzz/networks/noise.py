@@ -11,8 +11,17 @@ from .passes import Array
 _NORMS = (nb.BatchNorm2d, nb.GroupNorm, nb.LayerNorm, nb.SubtractiveNorm, nb.DivisiveNorm)
 
 
-def shaken(layer: nb.Layer, rng: np.random.Generator, size: float) -> list[nb.Layer]:
-    """A layer, whose results are each off by about ``size`` times itself."""
+def shake(model: nb.Sequential, rng: np.random.Generator, size: float) -> None:
+    """Put every result in a model off by about ``size`` times itself."""
+    for _, inside in list(model.named_layers()):
+        if isinstance(inside, nb.Sequential):
+            inside.layers = [each for layer in inside.layers for each in _shaken(layer, rng, size)]
+    model.to(model.backend, dtype=model.dtype)
+
+
+def _shaken(layer: nb.Layer, rng: np.random.Generator, size: float) -> list[nb.Layer]:
+    if layer.children():
+        return [layer]
     return [Shifted(layer, rng, size) if isinstance(layer, _NORMS) else layer, Noise(rng, size)]
 
 
@@ -36,9 +45,9 @@ class Noise(nb.Layer):
 class Shifted(nb.Layer):
     """A normalisation whose statistics are rounded.
 
-    A mean that is off moves all that it is subtracted from alike, which errors of single elements do not do:
-    the mean of what is normalised would hide them. It is off by a rounding of the largest element, and what
-    is divided by the deviation makes of it what it makes of the elements themselves.
+    A mean that is off moves all that it is subtracted from alike; and what is subtracted may leave next to
+    nothing, beside which a rounding of the terms is large. Both are roundings of the largest element, of
+    which the division by the deviation makes what it makes of the elements.
     """
 
     def __init__(self, layer: nb.Layer, rng: np.random.Generator, size: float) -> None:
@@ -61,11 +70,11 @@ class Shifted(nb.Layer):
         return self._moved(y, gain * _largest(x)), through
 
     def _moved(self, x: Array, distance: float) -> Array:
-        """Each channel of each example moved as a whole."""
-        alike = self.rng.standard_normal(x.shape[:2] + (1,) * (x.ndim - 2))
-        return x + self.size * distance * (
-            alike + self.rng.standard_normal(x.shape[:1] + (1,) * (x.ndim - 1))
-        )
+        """Each example moved as a whole, each of its channels, and each element."""
+        spread = self.size * distance
+        for axes in range(1, x.ndim + 1):
+            x = x + spread * self.rng.standard_normal(x.shape[:axes] + (1,) * (x.ndim - axes))
+        return x
 
 
 def _gain(x: Array, y: Array) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 import nbconv as nb
 
-from .node import Around, as_it_is, build
+from .node import build
 
 if TYPE_CHECKING:
     from .case import Case
@@ -18,12 +18,11 @@ Found = dict[str, Array]
 """By name, all that came out; "refused" is there if training was."""
 
 
-def model_of(case: Case, backend: str, dtype: str, around: Around = as_it_is) -> nb.Sequential:
+def model_of(case: Case, backend: str, dtype: str) -> nb.Sequential:
     """The network with its state, the same numbers whatever the backend and the dtype."""
-    layers, _ = build(case.path, (max(case.shape[0], 1), *case.shape[1:]), around)
+    layers, _ = build(case.path, (max(case.shape[0], 1), *case.shape[1:]))
     model = nb.Sequential(*layers, backend=backend, seed=case.seed, dtype=dtype)
-    values = list(state(case).values())
-    model.load_state_dict(dict(zip(model.state_dict(), values, strict=True)))
+    model.load_state_dict(state(case))
     if case.frozen is not None:
         model.freeze(case.frozen)
     return model

@@ -26,7 +26,7 @@ import numpy as np
 import nbconv as nb
 
 from .node import build
-from .noise import shaken
+from .noise import shake
 from .passes import Array, Found, examples, model_of, passes, plain
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ def exact(case: Case) -> Found:
 def noisy(case: Case, number: int, size: float = _ROUNDING) -> Found:
     """All results with errors of about ``size`` in every number."""
     rng = np.random.default_rng([case.seed, 5, number])
-    model = plain(model_of(case, "reference", "float64", lambda layer: shaken(layer, rng, size)))
-    x = examples(case, "float64")
+    model, x = plain(model_of(case, "reference", "float64")), examples(case, "float64")
+    names = list(model.state_dict())
+    shake(model, rng, size)
     for parameter in model.parameters():
         parameter.data = parameter.data * (1 + size * rng.standard_normal(parameter.shape))
     with np.errstate(invalid="ignore"):
         found = passes(model, x * (1 + size * rng.standard_normal(x.shape)), case)
-    names = [name for name, _ in model_of(case, "reference", "float64").named_parameters()]
-    return _renamed(found, dict(zip((name for name, _ in model.named_parameters()), names, strict=True)))
+    return _renamed(found, dict(zip(model.state_dict(), names, strict=True)))
 
 
 def tolerances(case: Case, right: Found) -> dict[str, float]:
