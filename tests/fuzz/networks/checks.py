@@ -198,7 +198,7 @@ def agrees_with_pytorch(case: Case, right: Right) -> str | None:
     for name, value in theirs.items():
         if value.shape != exact[name].shape:
             return f"{name} has the shape {exact[name].shape}, PyTorch's {value.shape}"
-        if not _is_undefined(case, name) and (strange := _strange(exact[name], value)) is not None:
+        if (strange := _strange(exact[name], value)) is not None:
             return f"{name} {strange}"
         apart = scale.distance(theirs, exact, name)
         if apart > factor * right.allowed[name] and not scale.jumps(case, right.found, name, apart):
