@@ -196,7 +196,7 @@ def _read_archive(path: Path, folder: str, names: list[str]) -> dict[str, bytes]
     try:
         with gzip.open(path) as unzipped:
             limited = _Limited(unzipped)
-            with tarfile.open(fileobj=cast(IO[bytes], limited), mode="r|") as archive:
+            with tarfile.open(fileobj=cast(IO[bytes], limited), mode="r|", bufsize=_CHUNK) as archive:
                 for member in archive:
                     directory, _, name = member.name.rpartition("/")
                     if directory.removeprefix("./") == folder and name in names and member.isfile():
