@@ -3,6 +3,7 @@
 The reference itself is held against PyTorch in its own tests.
 """
 
+import importlib
 import zlib
 
 import numpy as np
@@ -13,6 +14,7 @@ from test_parity import BACKENDS, IN_THEIR_DTYPES, arrays_of, assert_close, conv
 
 from nbconv_kernels import reference
 
+ACTIVATIONS = "nbconv_kernels.reference.activation"
 SPECIAL = (np.nan, np.inf, -np.inf)
 # Which argument is spoilt: the first unless said here. In a convolution's weight gradient a NaN in dy meets
 # the padding of x, and whether its product with a zero that is not stored is NaN is nobody's definition.
@@ -40,6 +42,27 @@ def test_agrees_with_the_reference(backend, dtype, op):
         spoilt = spoil(converted(call, to_dtype(dtype)), SPOILT.get(op, 0), seed=len(name))
         expected = run(reference, op, converted(converted(spoilt, np.copy), to_dtype(np.float64)))
         ops = ops_of(backend)
+        actual = converted(run(ops, op, converted(spoilt, ops.asarray)), ops.to_numpy)
+        try:
+            assert_close(actual, expected, dtype, case.terms)
+        except AssertionError as error:
+            raise AssertionError(f"{op}, {name}") from error
+
+
+ACTIVATION_GRADIENTS = sorted(
+    op for op in CASES if op.endswith("_backward") and hasattr(importlib.import_module(ACTIVATIONS), op)
+)
+
+
+@pytest.mark.parametrize(("backend", "dtype"), IN_THEIR_DTYPES)
+@pytest.mark.parametrize("op", ACTIVATION_GRADIENTS)
+def test_gradients_of_activations_see_what_their_input_was(backend, dtype, op):
+    """The slope of what is no number, or infinite, is the reference's: above only ``dy`` is spoilt."""
+    ops = ops_of(backend)
+    for name, case in CASES[op].items():
+        call = converted(case.make(Rng(zlib.crc32(name.encode()))), to_dtype(dtype))
+        spoilt = spoil(call, 1, seed=len(name))
+        expected = run(reference, op, converted(converted(spoilt, np.copy), to_dtype(np.float64)))
         actual = converted(run(ops, op, converted(spoilt, ops.asarray)), ops.to_numpy)
         try:
             assert_close(actual, expected, dtype, case.terms)

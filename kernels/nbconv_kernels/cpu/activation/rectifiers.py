@@ -199,7 +199,7 @@ def _elu_backward_task(task, n_tasks, dy, x, alpha, dx):
     dy, x, dx = dy[first:last], x[first:last], dx[first:last]
     zero = dy.dtype.type(0)
     for i in range(dy.size):
-        dx[i] = dy[i] * alpha * vecmath.exp(x[i]) if x[i] <= zero else dy[i]
+        dx[i] = dy[i] if x[i] > zero else dy[i] * alpha * vecmath.exp(x[i])
 
 
 @kernel
