@@ -3,6 +3,9 @@
 import importlib
 import json
 import shutil
+import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -242,3 +245,19 @@ def test_the_names_of_cifar100_are_those_of_its_files():
     names = nb.data.CIFAR100_CLASSES
     assert (len(set(names)), list(names)) == (100, sorted(names))
     assert (names[0], names[3], names[50], names[99]) == ("apple", "bear", "mouse", "worm")
+
+
+def test_what_pillow_logs_of_a_picture_is_no_second_line(tmp_path):
+    picture, model = tmp_path / "a.tif", tmp_path / "m.safetensors"
+    image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(picture)
+    content = picture.read_bytes()
+    samples = content.index(struct.pack("<HH", 277, 3))  # SamplesPerPixel, of which there are 12 now
+    picture.write_bytes(content[: samples + 8] + struct.pack("<H", 12) + content[samples + 10 :])
+    nb.models.lenet5(seed=0).save(model)
+    done = subprocess.run(
+        [sys.executable, "-m", "nbconv.cli", "predict", str(picture), "--model", str(model)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert str(picture) in done.stderr

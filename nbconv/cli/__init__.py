@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: with 2 for arguments that cannot be parsed, with 0 after ``--help`` and ``--version``.
     """
+    # Of a damaged picture Pillow logs what its exception says as well; without this, to standard error.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     out, err = enduring(sys.stdout), enduring(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):
         status = _run(list(sys.argv[1:] if arguments is None else arguments))
