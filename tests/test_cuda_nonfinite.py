@@ -10,7 +10,7 @@ pytest.importorskip("cuda.bindings", reason="the CUDA kernels are compiled by nu
 from parity_cases import CASES, Rng
 from test_cuda_parity import OPS, Ops
 from test_parity import arrays_of, assert_close, converted, run, to_dtype
-from test_parity_nonfinite import SPOILT, spoil
+from test_parity_nonfinite import ACTIVATION_GRADIENTS, SPOILT, spoil
 
 from nbconv_kernels import precision, reference
 
@@ -34,8 +34,18 @@ def calls(op):
 
 @pytest.mark.parametrize("op", sorted(OPS))
 def test_agrees_with_the_reference(op):
+    check(op, SPOILT.get(op, 0))
+
+
+@pytest.mark.parametrize("op", ACTIVATION_GRADIENTS)
+def test_gradients_of_activations_see_what_their_input_was(op):
+    check(op, 1)
+
+
+def check(op, argument):
+    """Hold an op against the reference, an argument being spoilt."""
     for name, case, call in calls(op):
-        spoilt = spoil(converted(call, to_dtype(np.float32)), SPOILT.get(op, 0), seed=len(name))
+        spoilt = spoil(converted(call, to_dtype(np.float32)), argument, seed=len(name))
         expected = run(reference, op, converted(converted(spoilt, np.copy), to_dtype(np.float64)))
         try:
             assert_close(run(Ops(), op, spoilt), expected, np.float32, case.terms)

@@ -52,7 +52,7 @@ def _elu(x, alpha, b):
 
 @device_function
 def _elu_slope(dy, x, alpha, b):
-    return dy * alpha * math.exp(x) if x <= float32(0) else dy
+    return dy if x > float32(0) else dy * alpha * math.exp(x)
 
 
 _RELU, _RELU_SLOPE = mapping(_relu), gradient(_relu_slope)
