@@ -106,10 +106,12 @@ class Command:
             "--quiet",
         ]
         files = [f"--checkpoint={self.checkpoint}", "--csv=log.csv", "--output=model.safetensors"]
+        options = list(self.options)
         if (folder / self.checkpoint).exists():
-            told, files, options = [f"--resume={self.checkpoint}"], [], ()
-        else:
-            options = self.options
+            # What is read and written is given again; all else is the checkpoint's.
+            told = [f"--resume={self.checkpoint}", "--data=../pictures"]
+            files.remove(f"--checkpoint={self.checkpoint}")
+            options = [option for option in options if option.startswith("--jsonl")]
         if (code := main(["train", *told, *files, *options])) != 0:
             raise RuntimeError(f"nbconv train ends with {code}")
 
